@@ -1,0 +1,1 @@
+"""Where, in depth and width, does a finite network leave its kernel?"""
