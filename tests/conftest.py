@@ -1,0 +1,15 @@
+"""Strict numerics for every test: x64 on, warnings are errors, rank promotion raises."""
+
+import jax
+import pytest
+
+from testbed import numerics as _numerics  # noqa: F401
+
+jax.config.update("jax_numpy_rank_promotion", "raise")
+
+
+@pytest.fixture(autouse=True, scope="module")
+def _forget_compiled():
+    """Frees compiled programs after each file; the suite would otherwise hoard them."""
+    yield
+    jax.clear_caches()
