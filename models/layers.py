@@ -48,5 +48,5 @@ class Dense(nn.Module):
         if self.bias_std:
             bias_init = init(1.0 if ntk else self.bias_std)
             bias = self.param("bias", bias_init, (self.features,), self.dtype)
-            y = y + (self.bias_std * bias if ntk else bias)
+            y = y + jnp.broadcast_to(self.bias_std * bias if ntk else bias, y.shape)
         return y

@@ -127,10 +127,12 @@ class _Signed(nn.Module):
     @nn.compact
     def __call__(self, z):
         if self.signed:
-            draw = lambda: jax.random.rademacher(  # noqa: E731
-                self.make_rng("signs"), z.shape[-1:], self.dtype
-            )
-            z = z * self.variable("signs", "s", draw).value
+
+            def draw():
+                key = self.make_rng("signs")
+                return jax.random.rademacher(key, z.shape[-1:], self.dtype)
+
+            z = z * jnp.broadcast_to(self.variable("signs", "s", draw).value, z.shape)
         return activation(self.activation).phi(z)
 
 

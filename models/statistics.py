@@ -20,7 +20,7 @@ def layer_statistics(
     """
     _, sown = net.apply(variables, x, mutable=["intermediates"])
     sown = sown["intermediates"]
-    blocks = {name: value[0] for name, value in sown["blocks"].items()}
-    last = sown["squared_norm"][0][None]
+    blocks = {name: value[-1] for name, value in sown["blocks"].items()}
+    last = sown["squared_norm"][-1][None]
     blocks["squared_norm"] = jnp.concatenate([blocks["squared_norm"], last])
     return blocks

@@ -24,6 +24,7 @@ PRECISIONS = ("highest", "default")
 SEED_AXES = ("auto", "vmap", "map")
 WANDB_MODES = ("auto", "online", "offline", "disabled")
 DEFAULT_DEPTH = 32
+_REGRESSION = ("linear", "network", "gp")
 
 
 @dataclasses.dataclass(frozen=True)
@@ -413,6 +414,6 @@ def _check_training(config: Config) -> None:
     if t.optimizer == "adam" and t.lr is None:
         rule = "has no critical learning rate to take a fraction of"
         raise UserError("train.optimizer", "adam", rule, "add --train.lr=1e-3")
-    if t.loss == "cross_entropy" and d.name in names.REGRESSION:
+    if t.loss == "cross_entropy" and d.name in _REGRESSION:
         rule = f"needs classes, but data.name={d.name} has real targets"
         raise UserError("train.loss", t.loss, rule, "use --train.loss=mse")

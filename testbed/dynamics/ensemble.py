@@ -34,7 +34,7 @@ def over_seeds(fn: Callable, seeds: int, axis: str = "auto") -> Callable:
         axis = "map" if jax.default_backend() == "cpu" else "vmap"
 
     def local(per_seed, shared):
-        one = lambda s: fn(s, shared)  # noqa: E731
+        one = lambda s: fn(s, shared)
         return jax.vmap(one)(per_seed) if axis == "vmap" else jax.lax.map(one, per_seed)
 
     devices = seed_devices(seeds)

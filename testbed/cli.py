@@ -1,0 +1,129 @@
+"""The command line: arguments to a `Config`, errors to exit codes.
+
+Values are read by `config.override`, the same reader that serves sweep files and
+wandb; `tyro` renders the help.  Nothing heavy is imported before arguments are read.
+"""
+
+import ast
+import importlib.util
+import os
+import sys
+import warnings
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from typing import Any
+
+from testbed.config import Config, field_types, override, preset, validate
+from testbed.errors import RunError, UserError, check_name
+
+
+def main(run: Callable[[Config], Any], description: str) -> None:
+    """Reads sys.argv, calls `run` with the validated config, and exits.
+
+    Exit codes: 0 success; 1 a failed run; 2 a user's mistake, told in one line.
+    """
+    warnings.showwarning = _one_line_warning
+    try:
+        check_packages()
+        config = validate(parse(sys.argv[1:], description))
+        _share_accelerator()
+        run(config)
+    except UserError as error:
+        _stop(error, 2)
+    except RunError as error:
+        _stop(error, 1)
+    except KeyboardInterrupt:
+        _stop("interrupted; continue with --run.resume", 130)
+
+
+def parse(argv: Sequence[str], description: str = "") -> Config:
+    """Returns the (not yet validated) config of command-line arguments.
+
+    Understood: ``--model.depth=8``, ``--model.depth 8``, ``--run.resume``,
+    ``--run.report=False``, ``--preset smoke``, and wandb's nested
+    ``--model={'depth': 8}``.
+
+    Raises:
+      UserError: an unknown option (with the nearest valid one) or an unreadable value.
+    """
+    if "-h" in argv or "--help" in argv:
+        _print_help(description)
+    given = _pairs(argv)
+    base = preset(str(given.pop("preset", "default")))
+    return override(base, given)
+
+
+def _pairs(argv: Sequence[str]) -> dict[str, Any]:
+    types = field_types()
+    groups = {name.split(".")[0] for name in types}
+    given: dict[str, Any] = {}
+    words = list(argv)
+    while words:
+        word = words.pop(0)
+        if not word.startswith("--"):
+            rule = "is not an option"
+            raise UserError("argument", word, rule, "write --name=value")
+        name, equals, value = word[2:].partition("=")
+        name = name.replace("-", "_")
+        if name in groups and equals and value.startswith("{"):
+            nested = ast.literal_eval(value)
+            given.update({f"{name}.{key}": v for key, v in nested.items()})
+            continue
+        if name != "preset" and name not in types:
+            check_name("option", f"--{name}", [f"--{t}" for t in [*types, "preset"]])
+        if not equals:
+            flag = types.get(name) is bool
+            if words and not words[0].startswith("--"):
+                value = words.pop(0)
+            elif flag:
+                value = "True"
+            else:
+                raise UserError(f"--{name}", "''", "needs a value", f"--{name}=VALUE")
+        given[name] = value
+    return given
+
+
+def _print_help(description: str) -> None:
+    import tyro
+
+    tyro.cli(
+        Config,
+        description=f"{description}\n\n--preset {{default,smoke,gpu}} sets the defaults "
+        "that the other options then change.",
+        args=["--help"],
+        use_underscores=True,
+        config=(tyro.conf.FlagConversionOff,),
+    )
+
+
+def check_packages() -> None:
+    """Raises UserError if `models` is not the package that came with `testbed`."""
+    here = Path(__file__).resolve().parent.parent
+    found = importlib.util.find_spec("models")
+    if found is None or found.origin is None:
+        where, same = "nowhere", False
+    else:
+        where = found.origin
+        same = Path(where).resolve().parent.parent == here
+    if not same:
+        rule = "is shadowed: it must be the package that came with this project"
+        remedy = "remove the other one from PYTHONPATH, or start Python with -P"
+        raise UserError("import models", where, rule, remedy)
+
+
+def _share_accelerator() -> None:
+    """Under a wandb agent a card may be shared: take its memory as it is needed."""
+    if "WANDB_SWEEP_ID" in os.environ:
+        os.environ.setdefault("XLA_PYTHON_CLIENT_PREALLOCATE", "false")
+
+
+def _one_line_warning(message, category, filename, lineno, file=None, line=None):
+    if issubclass(category, UserWarning):
+        print(f"warning: {message}", file=sys.stderr)
+
+
+def _stop(message: object, code: int) -> None:
+    kind = "stopped" if code == 130 else "error"
+    print(f"{kind}: {message}", file=sys.stderr)
+    sys.stdout.flush()
+    sys.exit(code)

@@ -1,0 +1,129 @@
+"""One row of the divergence table: everything measured at one recorded time."""
+
+import dataclasses
+from collections.abc import Mapping
+from typing import Any
+
+import numpy as np
+
+from testbed.divergence.distances import accuracy, relative_distance, rms_distance
+from testbed.divergence.ensemble import gaussian_agreement
+from testbed.divergence.kernel_metrics import (
+    alignment,
+    kernel_distance,
+    kernel_drift,
+    kernel_error,
+    kernel_velocity,
+    top_eigenvalues,
+)
+from testbed.divergence.layers import log_norm
+from testbed.dynamics.losses import LOSSES
+from testbed.dynamics.trajectory import Observation
+
+SPLITS = ("train", "test")
+PAIRS = (
+    ("finite", "linearized"),
+    ("finite", "infinite"),
+    ("linearized", "infinite"),
+)
+
+
+@dataclasses.dataclass(frozen=True)
+class Targets:
+    """What predictors are measured against.
+
+    Attributes:
+      y: {"train": (N, C), "test": (M, C)}, centred targets.
+      labels: the same as integers, or None for regression.
+      loss: name of the training loss.
+      kernel: Theta_inf on the kernel probes, training ones first, (m, m), or None.
+    """
+
+    y: Mapping[str, np.ndarray]
+    labels: Mapping[str, np.ndarray] | None
+    loss: str
+    kernel: np.ndarray | None = None
+
+
+def divergence_row(
+    targets: Targets,
+    seen: Mapping[str, Observation],
+    first: Mapping[str, Observation],
+    previous_kernel: tuple[float, np.ndarray] | None,
+    t: float,
+) -> dict[str, Any]:
+    """Measures the predictors' observations at one time.
+
+    Args:
+      targets: see `Targets`.
+      seen: {"finite", "linearized", and if there is one "infinite"}: observations at t.
+      first: the same at t = 0.
+      previous_kernel: time and empirical kernels (E, m, m) measured last before t.
+      t: time.
+
+    Returns:
+      {metric: number, or one number a seed}.  Metrics are grouped by who and what,
+      e.g. ``finite/loss/train``; docs/notation.md lists them all.
+    """
+    row: dict[str, Any] = {}
+    for split in SPLITS:
+        outputs = {who: seen[who][f"outputs/{split}"] for who in seen}
+        for who, f in outputs.items():
+            y = targets.y[split]
+            losses = [LOSSES[targets.loss](one, y) for one in _as_ensemble(f)]
+            row[f"{who}/loss/{split}"] = _per_seed(f, losses)
+            if targets.labels is not None:
+                right = accuracy(f, targets.labels[split])
+                row[f"{who}/accuracy/{split}"] = np.asarray(right)
+        for one, other in PAIRS:
+            if one in outputs and other in outputs:
+                f, g = outputs[one], outputs[other]
+                start = first[other][f"outputs/{split}"]
+                name = f"distance/{one}_{other}/{split}"
+                row[f"{name}/rms"] = np.asarray(rms_distance(f, g))
+                row[f"{name}/relative"] = np.asarray(relative_distance(f, g, start))
+        if "infinite" in seen:
+            limit = seen["infinite"]
+            mean, variance = limit[f"outputs/{split}"], limit[f"variance/{split}"]
+            agreement = gaussian_agreement(outputs["finite"], mean, variance)
+            row[f"ensemble/mean_z/{split}"] = agreement.mean_z_rms
+            row[f"ensemble/variance_ratio/{split}"] = agreement.variance_ratio
+            row[f"ensemble/variance_ratio_se/{split}"] = agreement.variance_ratio_se
+    finite = seen["finite"]
+    row["layers/gradient_norm"] = np.linalg.norm(finite["layers/gradient_norm"], axis=-1)
+    if "layers/squared_norm" in finite:
+        logs = np.asarray(log_norm(finite["layers/squared_norm"]))[..., -1, :]
+        row["layers/log_norm"] = logs.mean(-1)
+        active = finite["layers/active_fraction"]
+        row["layers/active_fraction"] = active.mean((-2, -1), dtype=np.float64)
+    if "kernel" in finite:
+        row |= _kernel_metrics(targets, finite["kernel"], first, previous_kernel, t)
+    return row
+
+
+def _kernel_metrics(targets, kernel, first, previous, t) -> dict[str, Any]:
+    half = kernel.shape[-1] // 2
+    start = first["finite"]["kernel"]
+    metrics = {
+        "kernel/drift": kernel_drift(kernel, start),
+        "kernel/distance": kernel_distance(kernel, start),
+        "kernel/alignment": alignment(
+            kernel[..., :half, :half], targets.y["train"][:half]
+        ),
+        "kernel/top_eigenvalue": top_eigenvalues(kernel, 1)[..., 0],
+    }
+    if previous is not None:
+        then, before = previous
+        metrics["kernel/velocity"] = kernel_velocity(kernel, before, t - then)
+    if targets.kernel is not None:
+        metrics["kernel/error_infinite"] = kernel_error(kernel, targets.kernel)
+    return {name: np.asarray(value) for name, value in metrics.items()}
+
+
+def _as_ensemble(f: np.ndarray) -> np.ndarray:
+    return f if f.ndim == 3 else f[None]
+
+
+def _per_seed(f: np.ndarray, values: list) -> np.ndarray:
+    values = np.asarray(values, np.float64)
+    return values if f.ndim == 3 else values[0]

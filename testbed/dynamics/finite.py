@@ -1,0 +1,122 @@
+"""The finite networks: an ensemble of seeds, trained and watched."""
+
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+
+from models import layer_statistics
+from testbed.dynamics.descent import begin, descend, take
+from testbed.dynamics.ensemble import over_seeds
+from testbed.dynamics.problem import Problem
+from testbed.dynamics.trajectory import Observation
+from testbed.kernels.structured import structured_ntk
+
+Tree = Any
+
+
+class Finite:
+    """An ensemble of finite networks under gradient descent.
+
+    Args:
+      problem: what is trained, on what, how.
+      probes: training and test examples (so many of each, the first ones) on which the
+        empirical NTK and the layers' statistics are computed; 0 for none.
+
+    Observations, with E seeds and m = 2 * probes:
+      ``outputs/train`` (E, N, C), ``outputs/test``; ``kernel`` (E, m, m), the empirical
+      NTK, trace over outputs / C; ``layers/squared_norm`` (E, d + 1, m) and
+      ``layers/active_fraction`` (E, d, m), see `models.layer_statistics`;
+      ``layers/gradient_norm`` (E, d), the norm of the training loss's gradient in each
+      block's weights (0 where they are not trained).
+    """
+
+    name = "finite"
+
+    def __init__(self, problem: Problem, probes: int = 0):
+        self.problem, self.probes = problem, probes
+        self._shared = problem.shared()
+        seeds, axis = problem.seeds, problem.seed_axis
+        self._advance = over_seeds(self._advance_one, seeds, axis)
+        self._outputs = over_seeds(self._outputs_one, seeds, axis)
+        # One seed at a time everywhere: a kernel's cotangents are large.
+        self._kernel = over_seeds(self._kernel_one, seeds, "map")
+        self.initial, self.constant = problem.init()
+        self._offset: Tree = {"train": jnp.zeros(seeds), "test": jnp.zeros(seeds)}
+        self._offset = jax.tree.map(lambda a: a.astype(problem.y_train.dtype), self._offset)
+        if problem.center:
+            at_start = self._observe_outputs(self.initial)
+            self._offset = {k: at_start[f"outputs/{k}"] for k in ("train", "test")}
+
+    def start(self) -> Tree:
+        """The ensemble at initialization."""
+        return begin(self.problem, self.initial)
+
+    def advance(self, state: Tree, start: int, stop: int) -> Tree:
+        """Trains every seed from step `start` to step `stop`."""
+        shared = {**self._shared, "start": start, "stop": stop}
+        with jax.default_matmul_precision(self.problem.precision):
+            return self._advance(self._per_seed(state), shared)
+
+    def observe(self, state: Tree, step: int, kernels: bool = True) -> Observation:
+        """Outputs, layer statistics and, if asked, kernels at this state."""
+        seen = self._observe_outputs(state["value"])
+        if self.probes and kernels:
+            per_seed = self._per_seed(state)
+            seen["kernel"] = self._kernel(per_seed, self._shared)
+        return {name: np.asarray(value) for name, value in seen.items()}
+
+    def _observe_outputs(self, value: Tree) -> dict[str, jax.Array]:
+        return self._outputs(self._per_seed({"value": value}), self._shared)
+
+    def _per_seed(self, state: Tree) -> Tree:
+        return {"state": state, "constant": self.constant, "offset": self._offset}
+
+    def _advance_one(self, seed: Tree, shared: Tree) -> Tree:
+        problem = self.problem
+
+        def loss(value, rows):
+            f = problem.apply(value, seed["constant"], take(shared["x"], rows))
+            if problem.center:
+                f = f - take(seed["offset"]["train"], rows)
+            return problem.loss_value(f, take(shared["y"], rows))
+
+        return descend(problem, seed["state"], shared, jax.value_and_grad(loss))
+
+    def _outputs_one(self, seed: Tree, shared: Tree) -> dict[str, jax.Array]:
+        problem, constant = self.problem, seed["constant"]
+        value = seed["state"]["value"]
+
+        def loss(value):
+            f = problem.apply(value, constant, shared["x"]) - seed["offset"]["train"]
+            return problem.loss_value(f, shared["y"]), f
+
+        grads, train = jax.grad(loss, has_aux=True)(value)
+        test = problem.apply(value, constant, shared["x_test"])
+        seen = {
+            "outputs/train": train,
+            "outputs/test": test - seed["offset"]["test"],
+            "layers/gradient_norm": _block_norms(grads, problem.net.depth),
+        }
+        if self.probes:
+            params = {**constant["params"], **value}
+            variables = {**constant, "params": params}
+            layers = layer_statistics(problem.net, variables, self._probe(shared))
+            for name in ("squared_norm", "active_fraction"):
+                seen[f"layers/{name}"] = layers[name]
+        return seen
+
+    def _kernel_one(self, seed: Tree, shared: Tree) -> jax.Array:
+        apply = lambda p, x: self.problem.apply(p, seed["constant"], x)
+        return structured_ntk(apply)(seed["state"]["value"], self._probe(shared))
+
+    def _probe(self, shared: Tree) -> jax.Array:
+        train, test = shared["x"][: self.probes], shared["x_test"][: self.probes]
+        return jnp.concatenate([train, test])
+
+
+def _block_norms(grads: Tree, depth: int) -> jax.Array:
+    leaves = jax.tree.leaves(grads.get("blocks", {}))
+    squares = [jnp.sum(g**2, range(1, g.ndim)) for g in leaves]
+    return jnp.sqrt(sum(squares)) if squares else jnp.zeros(depth)

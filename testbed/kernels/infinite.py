@@ -1,0 +1,329 @@
+"""NNGP and NTK of the infinitely wide version of a network of `models`.
+
+With S_0 = <x, x'> / n_in (+ sigma_b^2) and T_0 = S_0, each block maps
+
+    S_{l+1} = alpha_l^2 S_l + lam_l^2 (sigma_w^2 E[phi(u) phi(v)] + sigma_b^2)
+    T_{l+1} = alpha_l^2 T_l + lam_l^2 (sigma_w^2 E[phi'(u) phi'(v)] T_l
+                                       + sigma_w^2 E[phi(u) phi(v)] + sigma_b^2),
+
+(u, v) ~ N(0, S_l); for ReLU, sigma_w^2 = 2, the expectations are q kappa_1(rho) and
+kappa_0(rho).  The head adds its own weights:
+
+    head "linear":  K = S_d + sigma_b^2,                Theta = T_d + K
+    head "relu":    K = q kappa_1 + sigma_b^2,          Theta = kappa_0 T_d + K.
+
+On the diagonal, without biases and with s = alpha^2 + lam^2 the same in every block,
+K = s^d q_0 and Theta = s^d q_0 (2 + d lam^2 / s).  Random signs (`BalancedResNet`) leave
+all of it unchanged: (u, v) and (-u, -v) have one law.
+
+In the standard parameterization the layers' own terms carry the fan-in: sigma_w^2
+becomes n (n_in in the first layer) times E[phi(u) phi(v)], sigma_b^2 becomes 1; Theta is
+then that of a network of this width to leading order.  K is the same.
+
+Depth is a scan, so that compile time does not grow with it; alpha, lam are its inputs, so
+that changing them compiles nothing.  Everything is float64.
+
+Source: Jacot et al. 2018, arXiv:1806.07572; Lee et al. 2019, arXiv:1902.06720; standard
+parameterization: Sohl-Dickstein et al. 2020, arXiv:2001.07301.
+"""
+
+import dataclasses
+import functools
+from collections.abc import Callable
+from typing import Any, NamedTuple
+
+import flax.linen as nn
+import jax
+import jax.numpy as jnp
+import numpy as np
+
+from models import MLP, ResNet
+from models.activations import activation
+from models.layers import PARAMETERIZATIONS
+from models.resnet import HEADS
+from testbed.errors import RunError, UserError, check_name
+from testbed.kernels.hermite import dual, terms_for
+from testbed.kernels.neural_tangents import lenient, nt
+from testbed.kernels.recursion import relu_recursion
+from testbed.kernels.tiles import check_block_rows, take_rows, tiles
+
+ROUTES = ("auto", "neural_tangents", "recursion")
+_TERMS_OF_TRACED = 512  # of the Hermite series when the variances are not known
+
+
+class Kernel(NamedTuple):
+    """A pair of kernels, float64.
+
+    Attributes:
+      nngp: K, covariance of an output at initialization, (N1, N2).
+      ntk: Theta, tangent kernel of an output, all parameters trained, (N1, N2).
+      layers: on request, S_l and T_l of z_l for l = 0..depth, (depth + 1, N1, N2).
+    """
+
+    nngp: Any
+    ntk: Any
+    layers: "Kernel | None" = None
+
+
+KernelFn = Callable[..., Kernel]
+
+
+@dataclasses.dataclass(frozen=True)
+class _Architecture:
+    """What of a residual network shapes the compiled program."""
+
+    activation: str
+    head: str
+    bias_std: float
+    standard_width: int | None  # None: NTK parameterization, where width does not enter
+
+
+@functools.singledispatch
+def infinite_kernel(net: nn.Module, *, route: str = "auto") -> KernelFn:
+    """Returns `kernel_fn` of the infinitely wide `net`.
+
+    ``kernel_fn(x1, x2=None, *, layers=False, block_rows=None) -> Kernel``
+
+      x1, x2: inputs (N1, n_in), (N2, n_in) of any real dtype; None means x1, and the
+        kernels are then exactly symmetric.
+      layers: also the kernels of every layer, as `Kernel.layers`.
+      block_rows: evaluate in tiles of this many rows and columns, each half of a
+        symmetric kernel once; memory beyond the result is then that of a tile.  The
+        result is a NumPy array on the host.  None: in one piece; may be traced.
+
+    Two routes lead to the result.  "recursion" is the half-angle recursion of
+    `testbed.kernels.recursion`: ReLU only, 1e-14 everywhere, including nearly collinear
+    inputs.  "neural_tangents" composes `stax` layers: every activation; for ReLU the NTK
+    errs by up to 1e-7 for collinear and nearly collinear inputs (the square root of
+    round-off) and by 1e-15 elsewhere; the identity is exact; tanh, by its Hermite series,
+    errs by less than 1e-9 while variances stay below 30.  "auto" takes the recursion for
+    ReLU and neural-tangents for the rest.
+
+    Args:
+      net: an `MLP`, `ResNet` or `BalancedResNet`.  Arrays of `net.branch` may be
+        traced.  Width, depth and number of outputs are the network's own; width matters
+        in the standard parameterization only.
+      route: "auto", "recursion" or "neural_tangents".
+
+    Raises:
+      UserError: a model, option or input that has no such kernel.
+      RunError: a kernel that is not finite.
+
+    Example:
+      >>> net = ResNet(width=64, depth=1000, out_features=1)
+      >>> kernel_fn = infinite_kernel(net)
+      >>> kernel_fn(np.eye(64)).ntk.shape
+      (64, 64)
+    """
+    raise UserError(
+        "model",
+        type(net).__name__,
+        "has no infinite-width kernel",
+        "use MLP, ResNet or BalancedResNet, or register one with infinite_kernel",
+    )
+
+
+@infinite_kernel.register
+def _of_mlp(net: MLP, *, route: str = "auto") -> KernelFn:
+    alpha = jnp.zeros(net.depth, jnp.float64)
+    return _residual_kernel(net, alpha, alpha + 1, route)
+
+
+@infinite_kernel.register
+def _of_resnet(net: ResNet, *, route: str = "auto") -> KernelFn:
+    return _residual_kernel(net, *net.branch.at_depth(net.depth, jnp.float64), route)
+
+
+def _residual_kernel(
+    net: MLP | ResNet, alpha: jax.Array, lam: jax.Array, route: str
+) -> KernelFn:
+    check_name("route", route, ROUTES)
+    check_name("model.head", net.head, HEADS)
+    check_name("model.parameterization", net.parameterization, PARAMETERIZATIONS)
+    if route == "recursion" and net.activation != "relu":
+        raise UserError("route", route, "serves ReLU only", "use route=auto")
+    standard = net.parameterization == "standard"
+    options: dict[str, Any] = dict(
+        architecture=_Architecture(
+            net.activation, net.head, net.bias_std, net.width if standard else None
+        ),
+        recursion=route != "neural_tangents" and net.activation == "relu",
+    )
+
+    def kernel_fn(x1, x2=None, *, layers=False, block_rows=None) -> Kernel:
+        check_block_rows(block_rows)
+        known = not any(isinstance(v, jax.core.Tracer) for v in (x1, x2, alpha, lam))
+        x1, x2 = _inputs(x1, x2, known)
+        options.update(layers=layers, terms=_terms(net, x1, x2, alpha, lam))
+        evaluate = functools.partial(_evaluate, alpha=alpha, lam=lam, **options)
+        if block_rows is None:
+            kernel = evaluate(x1, x2)
+        elif known:
+            kernel = _in_tiles(evaluate, x1, x2, block_rows, layers and net.depth + 1)
+        else:
+            raise UserError(
+                "block_rows", block_rows, "needs concrete arrays", "leave it out"
+            )
+        if known and not all(np.isfinite(k).all() for k in jax.tree.leaves(kernel)):
+            raise RunError(
+                f"kernel of {type(net).__name__}, depth {net.depth}, is not finite: "
+                "variances overflow; use a depth-scaled branch"
+            )
+        return kernel
+
+    return kernel_fn
+
+
+def _inputs(x1, x2, known: bool):
+    cast = (lambda x: np.asarray(x, np.float64)) if known else (
+        lambda x: jnp.asarray(x, jnp.float64)
+    )  # fmt: skip
+    x1, x2 = cast(x1), None if x2 is None else cast(x2)
+    for name, x in (("x1", x1), ("x2", x2)):
+        if x is None:
+            continue
+        if x.ndim != 2 or x.shape[1] != x1.shape[1]:
+            rule = "must be (examples, features), with as many features in x1 and x2"
+            raise UserError(name, f"array of shape {x.shape}", rule, "reshape it")
+        if known and not np.isfinite(x).all():
+            raise UserError(name, "array", "must be finite", "remove NaN and infinity")
+    return x1, x2
+
+
+def _in_tiles(evaluate, x1, x2, rows: int, n_layers: int) -> Kernel:
+    symmetric = x2 is None
+    x2 = x1 if symmetric else x2
+    n1, n2 = len(x1), len(x2)
+    new = lambda *lead: Kernel(*(np.empty((*lead, n1, n2)) for _ in range(2)))  # noqa: E731
+    out = new()._replace(layers=new(n_layers) if n_layers else None)
+    for i, j in tiles(n1, n2, rows, symmetric):
+        a = take_rows(x1, i, rows)
+        tile = evaluate(a, None if symmetric and i == j else take_rows(x2, j, rows))
+        height, width = min(rows, n1 - i), min(rows, n2 - j)
+        for whole, part in zip(jax.tree.leaves(out), jax.tree.leaves(tile), strict=True):
+            part = np.asarray(part)[..., :height, :width]
+            whole[..., i : i + height, j : j + width] = part
+            if symmetric:
+                whole[..., j : j + width, i : i + height] = part.swapaxes(-1, -2)
+    return out
+
+
+@functools.partial(
+    jax.jit, static_argnames=("architecture", "recursion", "layers", "terms")
+)
+def _evaluate(x1, x2, alpha, lam, *, architecture, recursion, layers, terms) -> Kernel:
+    route = _by_recursion if recursion else _by_neural_tangents
+    nngp, ntk, kept = route(x1, x2, alpha, lam, architecture, layers, terms)
+    kernel = Kernel(nngp, ntk, Kernel(*kept) if layers else None)
+    if x2 is None:
+        kernel = jax.tree.map(lambda k: (k + jnp.swapaxes(k, -1, -2)) / 2, kernel)
+    return kernel
+
+
+def _by_recursion(x1, x2, alpha, lam, architecture, layers, terms):
+    width, bias_std = architecture.standard_width, architecture.bias_std
+    scales: dict[str, Any] = {}
+    if width is not None:
+        fan_in = (x1.shape[1], width / 2, width / (2 if _relu_head(architecture) else 1))
+        scales = dict(fan_in_scale=fan_in, bias_scale=bias_std and bias_std**-2)
+    return relu_recursion(
+        x1,
+        x1 if x2 is None else x2,
+        alpha,
+        lam,
+        head=architecture.head,
+        bias_variance=bias_std**2,
+        layers=layers,
+        **scales,
+    )
+
+
+def _relu_head(architecture) -> bool:
+    return architecture.head == "relu"
+
+
+# ------------------------------------------------------------- neural-tangents' layers
+def _by_neural_tangents(x1, x2, alpha, lam, architecture, layers, terms):
+    with lenient():
+        stax = nt.stax
+        weight_variance = activation(architecture.activation).weight_variance
+        phi = _stax_activation(architecture.activation, terms)
+
+        def dense(variance):
+            return stax.Dense(
+                architecture.standard_width or 1,
+                W_std=variance**0.5,
+                b_std=architecture.bias_std or None,
+                parameterization="standard" if architecture.standard_width else "ntk",
+            )
+
+        def block(kernel, scales):
+            branch = stax.serial(phi, dense(weight_variance), _scale(scales[1]))
+            sum_ = stax.serial(
+                stax.FanOut(2),
+                stax.parallel(_scale(scales[0]), branch),
+                stax.FanInSum(),
+            )
+            return sum_[2](kernel)
+
+        def step(kernel, scales):
+            kept = (kernel.nngp, kernel.ntk) if layers else None
+            return block(kernel, scales), kept
+
+        first = dense(1.0)[2](x1, x2)
+        # The first block stands outside the scan: it settles nt's static fields.
+        kernel, _ = step(first, (alpha[0], lam[0]))
+        kernel, kept = jax.lax.scan(step, kernel, (alpha[1:], lam[1:]))
+        if layers:
+            ends = zip(*((k.nngp, k.ntk) for k in (first, kernel)), strict=True)
+            kept = tuple(
+                jnp.concatenate([a[None], middle, b[None]])
+                for (a, b), middle in zip(ends, kept, strict=True)
+            )
+        head = dense(1.0)
+        if _relu_head(architecture):
+            head = stax.serial(phi, dense(weight_variance))
+        out = head[2](kernel)
+    return out.nngp, out.ntk, kept
+
+
+def _stax_activation(name: str, terms: int):
+    if name == "relu":
+        return nt.stax.Relu()
+    if name == "identity":
+        return nt.stax.Identity()
+    if name == "tanh":
+        slope = lambda z: 1 / jnp.cosh(z) ** 2  # noqa: E731
+        return nt.stax.Elementwise(jnp.tanh, dual(jnp.tanh, terms), dual(slope, terms))
+    raise UserError(
+        "model.activation",
+        name,
+        "has no infinite-width layer",
+        "use relu, identity or tanh",
+    )
+
+
+@nt.stax.layer
+def _scale(c):
+    """The layer z -> c z, which stax lacks; c may be traced."""
+
+    @nt.stax.requires()
+    def kernel_fn(kernel, **_):
+        return kernel * c
+
+    return (lambda rng, shape: (shape, ())), (lambda _, z, **__: c * z), kernel_fn
+
+
+def _terms(net, x1, x2, alpha, lam) -> int:
+    """Terms of the Hermite series of tanh, from a bound on the layers' variances."""
+    if net.activation != "tanh":
+        return 0
+    inputs = [x1] if x2 is None else [x1, x2]
+    if any(isinstance(v, jax.core.Tracer) for v in (*inputs, alpha, lam)):
+        return _TERMS_OF_TRACED
+    bias = net.bias_std**2
+    largest = q = max((x**2).mean(1).max() for x in inputs) + bias
+    for a, b in zip(np.asarray(alpha), np.asarray(lam), strict=True):
+        q = a**2 * q + b**2 * (min(q, 1.0) + bias)
+        largest = max(largest, q)
+    return terms_for(largest)

@@ -1,0 +1,143 @@
+"""What a person sees: what is compared, how far it is, what came of it."""
+
+import contextlib
+import time
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from rich.console import Console as RichConsole
+from rich.progress import (
+    BarColumn,
+    MofNCompleteColumn,
+    Progress,
+    TextColumn,
+    TimeRemainingColumn,
+)
+from rich.table import Table
+
+if TYPE_CHECKING:
+    from testbed.config import Config
+    from testbed.runs.experiment import Experiment
+
+
+class Console:
+    """Prints to a terminal with a live bar, elsewhere as plain lines."""
+
+    def __init__(self):
+        self._out = RichConsole(highlight=False, soft_wrap=True)
+        self._started = time.perf_counter()
+
+    def say(self, text: str) -> None:
+        """One line, with the seconds since the start."""
+        seconds = time.perf_counter() - self._started
+        self._out.print(f"[{seconds:5.1f} s] {text}", markup=False)
+
+    def comparison(self, config: "Config", experiment: "Experiment", path: Path) -> None:
+        """Says what is about to be compared."""
+        m, t, data = config.model, config.train, experiment.dataset
+        clock = experiment.clock
+        batch = f"batches of {t.batch_size}" if t.batch_size else "full batch"
+        infinite = (
+            "3 the infinite-width limit: mean and variance of the NTK Gaussian process"
+            if "infinite" in experiment.predictors
+            else "(no infinite-width limit: no kernel describes adam's steps)"
+        )
+        self._out.print(
+            f"\nComparing, on {len(data.x_train)} training and {len(data.x_test)} test "
+            f"examples of {data.name}:\n"
+            f"  1 finite networks: {t.seeds} x {m.kind}, width {m.width}, depth "
+            f"{m.depth} (d/n = {(m.depth or 0) / m.width:.3g})\n"
+            f"  2 their linearizations at initialization, trained alike\n"
+            f"  {infinite}\n"
+            f"Training: {t.optimizer}, {batch}, {t.loss}, lr = {clock.lr:.4g} "
+            f"({clock.lr / experiment.critical_lr:.3g} x critical), {t.steps} steps, "
+            f"t = lr * step up to {clock.time(clock.steps):.4g}\n"
+            f"Recording in {path}\n",
+            markup=False,
+        )
+
+    @contextlib.contextmanager
+    def progress(self, steps: int, done: int):
+        """Yields a function that is told the step reached."""
+        if not self._out.is_terminal:
+            yield self._lines(steps, done)
+            return
+        columns = (
+            TextColumn("training"),
+            BarColumn(),
+            MofNCompleteColumn(),
+            TextColumn("steps, left"),
+            TimeRemainingColumn(),
+        )
+        with Progress(*columns, console=self._out) as bar:
+            task = bar.add_task("", total=steps, completed=done)
+            yield lambda step: bar.update(task, completed=step)
+
+    def _lines(self, steps: int, done: int):
+        shown = [done * 10 // steps]
+
+        def tell(step: int) -> None:
+            tenth = step * 10 // steps
+            if tenth > shown[0]:
+                shown[0] = tenth
+                self.say(f"step {step} of {steps}")
+
+        return tell
+
+    def result(self, summary: dict[str, Any], path: Path) -> None:
+        """The table of the result, and its one-sentence reading."""
+        final = summary["final"]
+        table = Table(
+            title=f"At t = {final['t']:.4g}, after {final['step']:.0f} steps "
+            "(median over seeds)",
+            title_justify="left",
+        )
+        table.add_column("")
+        for name in ("finite", "linearized", "infinite"):
+            table.add_column(name, justify="right")
+
+        def row(title: str, metric: str, form: str = ".4g") -> None:
+            values = [final.get(f"{who}/{metric}") for who in
+                      ("finite", "linearized", "infinite")]
+            if any(v is not None for v in values):
+                table.add_row(title, *(_number(v, form) for v in values))
+
+        for split in ("train", "test"):
+            row(f"{split} loss", f"loss/{split}")
+            row(f"{split} accuracy", f"accuracy/{split}", ".1%")
+        self._out.print(table)
+        measures = Table(show_header=True)
+        measures.add_column("divergence")
+        measures.add_column("train", justify="right")
+        measures.add_column("test", justify="right")
+        for title, name in (
+            ("finite - linearized, relative", "distance/finite_linearized"),
+            ("finite - infinite mean, relative", "distance/finite_infinite"),
+            ("linearized - infinite mean, relative", "distance/linearized_infinite"),
+        ):
+            values = [final.get(f"{name}/{s}/relative") for s in ("train", "test")]
+            if any(v is not None for v in values):
+                measures.add_row(title, *(_number(v, ".3g") for v in values))
+        for title, name in (
+            ("ensemble variance / GP variance", "ensemble/variance_ratio"),
+        ):
+            values = [final.get(f"{name}/{s}") for s in ("train", "test")]
+            if any(v is not None for v in values):
+                measures.add_row(title, *(_number(v, ".3g") for v in values))
+        texts = [summary["departure"][s]["text"] for s in ("train", "test")]
+        measures.add_row(f"departure time (tolerance {summary['tolerance']:g})", *texts)
+        if final.get("kernel/drift") is not None:
+            drift = _number(final["kernel/drift"], ".3g")
+            measures.add_row("kernel drift, all probes", drift, drift)
+            error = _number(final.get("kernel/error_infinite"), ".3g")
+            measures.add_row("kernel error against infinite, all probes", error, error)
+        self._out.print(measures)
+        self._out.print(summary["reading"], markup=False)
+        report = path / "report.html"
+        self._out.print(
+            f"Report: {report}" if report.exists() else f"Records: {path}", markup=False
+        )
+
+
+def _number(value: float | None, form: str) -> str:
+    return "-" if value is None or value != value else format(value, form)

@@ -1,0 +1,220 @@
+"""A run's folder: the record of truth, written so that a kill at any moment costs at
+most the line being written.
+
+    config.json      every setting
+    environment.json versions, commit, device
+    metrics.jsonl    one flushed line a recorded time
+    arrays/          one .npz a recorded time: outputs, kernels, layer statistics
+    limits.npz       the infinite-width kernels, targets, spectrum
+    checkpoints/     states to resume from
+    summary.json     the result; its "status" is running, done or failed
+    figures/, report.html
+"""
+
+import dataclasses
+import json
+import math
+import os
+import tempfile
+from collections.abc import Mapping
+from datetime import datetime
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from testbed.config import Config, flatten
+from testbed.errors import RunError, UserError
+
+_NOT_IDENTITY = ("run.", "wandb.")
+
+
+@dataclasses.dataclass
+class RunFolder:
+    """Reads and writes one run's folder; make one with `open_folder`."""
+
+    path: Path
+    resumed: bool = False
+
+    @property
+    def checkpoints(self) -> Path:
+        """Where checkpoints are."""
+        return self.path / "checkpoints"
+
+    def write_json(self, name: str, value: Any) -> None:
+        """Writes `name`, whole or not at all."""
+        text = json.dumps(plain(value), indent=2, allow_nan=False)
+        self._write(name, (text + "\n").encode())
+
+    def read_json(self, name: str) -> Any:
+        """Reads `name`, or None if it is not there."""
+        path = self.path / name
+        return json.loads(path.read_text()) if path.exists() else None
+
+    def write_arrays(self, name: str, arrays: Mapping[str, np.ndarray]) -> None:
+        """Writes an .npz, whole or not at all; a slash in a key is kept."""
+        path = self.path / name
+        try:
+            path.parent.mkdir(exist_ok=True)
+            with tempfile.NamedTemporaryFile(dir=path.parent, delete=False) as file:
+                try:
+                    np.savez(file, **arrays)  # pyright: ignore[reportArgumentType]
+                except BaseException:
+                    os.unlink(file.name)
+                    raise
+            os.replace(file.name, path)
+        except OSError as error:
+            raise _disk(path, error) from None
+
+    def read_arrays(self, name: str) -> dict[str, np.ndarray]:
+        """Reads an .npz."""
+        with np.load(self.path / name) as stored:
+            return {key: stored[key] for key in stored.files}
+
+    def append_row(self, row: Mapping[str, Any]) -> None:
+        """Appends one line to metrics.jsonl and sees it onto the disk."""
+        line = json.dumps(plain(row), allow_nan=False) + "\n"
+        path = self.path / "metrics.jsonl"
+        try:
+            with open(path, "a") as file:
+                file.write(line)
+                file.flush()
+                os.fsync(file.fileno())
+        except OSError as error:
+            raise _disk(path, error) from None
+
+    def rows(self) -> list[dict[str, Any]]:
+        """All whole lines of metrics.jsonl."""
+        path = self.path / "metrics.jsonl"
+        if not path.exists():
+            return []
+        lines = path.read_bytes().split(b"\n")[:-1]  # what follows the last is torn
+        return [json.loads(line) for line in lines]
+
+    def forget_after(self, step: int) -> list[dict[str, Any]]:
+        """Drops what was recorded after `step`; returns the rows that stay."""
+        kept = [row for row in self.rows() if row["step"] <= step]
+        text = "".join(json.dumps(row, allow_nan=False) + "\n" for row in kept)
+        self._write("metrics.jsonl", text.encode())
+        return kept
+
+    def _write(self, name: str, data: bytes) -> None:
+        path = self.path / name
+        partial = path.with_name(f".{path.name}.{os.getpid()}")
+        try:
+            with open(partial, "wb") as file:
+                file.write(data)
+                file.flush()
+                os.fsync(file.fileno())
+            os.replace(partial, path)
+        except OSError as error:
+            partial.unlink(missing_ok=True)
+            raise _disk(path, error) from None
+
+
+def plain(value: Any) -> Any:
+    """`value` in JSON's types; numbers that are not finite become null."""
+    if isinstance(value, Mapping):
+        return {str(k): plain(v) for k, v in value.items()}
+    if isinstance(value, list | tuple):
+        return [plain(v) for v in value]
+    if hasattr(value, "tolist"):
+        return plain(value.tolist())
+    if isinstance(value, float) and not math.isfinite(value):
+        return None
+    return value
+
+
+def arrays_name(step: int) -> str:
+    """Name of the arrays file of a recorded step."""
+    return f"arrays/{step:09d}.npz"
+
+
+def open_folder(config: Config) -> RunFolder:
+    """Makes the run's folder, or opens it to resume.
+
+    Raises:
+      UserError: the folder belongs to another config, or holds a run and resume was
+        not asked for, or there is nothing to resume, or it cannot be written.
+    """
+    run = config.run
+    path = Path(run.dir) if run.dir else None
+    if run.resume:
+        path = path or _newest(Path(run.root), config)
+        if path is None or not (path / "config.json").exists():
+            where = run.dir or run.root
+            rule = f"no run of this config was found in {where}"
+            raise UserError("run.resume", True, rule, "leave --run.resume out")
+        _check_same(path, config)
+        return RunFolder(path, resumed=True)
+    if path is not None and (path / "config.json").exists():
+        rule = "already holds a run"
+        remedy = "add --run.resume to continue it, or choose another folder"
+        raise UserError("run.dir", path, rule, remedy)
+    try:
+        path = _make(path, config)
+    except OSError as error:
+        rule = f"cannot be made ({error.strerror})"
+        raise UserError("run.dir", path, rule, "choose a writable folder") from None
+    folder = RunFolder(path)
+    folder.write_json("config.json", flatten(config))
+    return folder
+
+
+def _make(path: Path | None, config: Config) -> Path:
+    if path is not None:
+        path.mkdir(parents=True, exist_ok=True)
+        return path
+    m = config.model
+    when = datetime.now().strftime("%Y%m%d-%H%M%S")
+    name = f"{when}-{config.data.name}-{m.kind}-n{m.width}-d{m.depth}"
+    for count in range(1000):
+        path = Path(config.run.root) / (f"{name}-{count}" if count else name)
+        try:
+            path.mkdir(parents=True)
+            return path
+        except FileExistsError:
+            continue
+    raise FileExistsError(17, "too many runs of this name", str(path))
+
+
+def identity(flat: Mapping[str, Any]) -> dict[str, Any]:
+    """The settings that decide a run's numbers: all but run.* and wandb.*."""
+    kept = {k: v for k, v in flat.items() if not k.startswith(_NOT_IDENTITY)}
+    return json.loads(json.dumps(kept))
+
+
+def _check_same(path: Path, config: Config) -> None:
+    try:
+        stored = identity(json.loads((path / "config.json").read_text()))
+    except (json.JSONDecodeError, AttributeError):
+        rule = "holds a damaged config.json"
+        raise UserError("run.dir", path, rule, "choose another folder") from None
+    wanted = identity(flatten(config))
+    for name in sorted({*stored, *wanted}):
+        if stored.get(name) != wanted.get(name):
+            rule = (
+                f"belongs to another config: {name} is {stored.get(name)} there and "
+                f"{wanted.get(name)} here"
+            )
+            remedy = "choose another folder, or give the settings of that run"
+            raise UserError("run.dir", path, rule, remedy)
+
+
+def _newest(root: Path, config: Config) -> Path | None:
+    wanted = identity(flatten(config))
+    found = []
+    for path in root.glob("*/config.json"):
+        try:
+            if identity(json.loads(path.read_text())) == wanted:
+                found.append((path.stat().st_mtime, path.parent))
+        except (json.JSONDecodeError, OSError):
+            continue
+    return max(found)[1] if found else None
+
+
+def _disk(path: Path, error: OSError) -> RunError:
+    return RunError(
+        f"{path}: cannot be written ({error.strerror}); everything recorded before is "
+        "kept; make room and continue with --run.resume"
+    )

@@ -1,0 +1,107 @@
+"""What a run comes to: departure times, final numbers, one sentence."""
+
+import math
+from collections.abc import Sequence
+from typing import Any
+
+import numpy as np
+
+from testbed.config import Config
+from testbed.divergence import Departure, accuracy, departure_time
+from testbed.divergence.table import SPLITS
+from testbed.dynamics.losses import LOSSES
+from testbed.runs.experiment import Experiment
+
+
+def summarize(
+    config: Config,
+    experiment: Experiment,
+    rows: Sequence[dict[str, Any]],
+    failure: Exception | None = None,
+) -> dict[str, Any]:
+    """Returns the summary of a run from its recorded rows.
+
+    ``departure`` holds, for each split, the departure times from the linearization;
+    ``final`` every metric of the last row (median over seeds).
+    """
+    m, system = config.model, experiment.limit.system
+    summary: dict[str, Any] = {
+        "status": "failed" if failure else "done",
+        "error": str(failure) if failure else None,
+        "width": m.width,
+        "depth": m.depth,
+        "depth_over_width": (m.depth or 0) / m.width,
+        "train_size": len(experiment.dataset.x_train),
+        "test_size": len(experiment.dataset.x_test),
+        "data_checksum": experiment.dataset.checksum,
+        "lr": experiment.clock.lr,
+        "critical_lr": experiment.critical_lr,
+        "stability_bound": experiment.lr_bound,
+        "condition_number": system.condition,
+        "tolerance": config.measure.tolerance,
+        "nngp_posterior": _posterior(config, experiment),
+    }
+    if rows:
+        tolerance = config.measure.tolerance
+        summary["departure"] = {s: departure(rows, s, tolerance) for s in SPLITS}
+        summary["final"] = {k: median(v) for k, v in rows[-1].items()}
+        summary["reading"] = reading(config, summary)
+    return summary
+
+
+def departure(rows: Sequence[dict[str, Any]], split: str, tolerance: float) -> dict:
+    """Departure times of the finite networks from their linearizations on `split`."""
+    name = f"distance/finite_linearized/{split}/relative"
+    times = [row["t"] for row in rows]
+    relative = np.array([row[name] for row in rows], np.float64)  # null becomes nan
+    each = departure_time(times, relative, tolerance)
+    d = Departure.of_seeds(each)
+    return {
+        "median": d.median,
+        "lowest": d.lowest,
+        "highest": d.highest,
+        "departed": d.departed,
+        "of": d.of,
+        "seeds": each,
+        "text": str(d),
+    }
+
+
+def median(value: Any) -> float:
+    """Median over seeds; a single number is itself; null counts as nan."""
+    values = np.atleast_1d(np.array(value, np.float64))
+    known = values[~np.isnan(values)]
+    return float(np.median(known)) if known.size else math.nan
+
+
+def reading(config: Config, summary: dict[str, Any]) -> str:
+    """The result in one sentence."""
+    m = config.model
+    d = summary["departure"]["test"]
+    ratio = f"{summary['depth_over_width']:.3g}"
+    who = f"{m.kind}, width {m.width}, depth {m.depth} (d/n = {ratio})"
+    last = summary["final"]["t"]
+    percent = f"{summary['tolerance']:.0%}"
+    relative = summary["final"]["distance/finite_linearized/test/relative"]
+    if not d["of"]:
+        return f"{who}: nothing can be said yet; no recorded time after t = 0."
+    if not d["departed"]:
+        return (
+            f"{who}: stayed within {percent} of its linearization up to t = {last:.4g} "
+            f"(final relative distance {relative:.3g})."
+        )
+    if d["departed"] == d["of"]:
+        when = f"left its kernel at t = {d['median']:.4g} (median of {d['of']} seeds, "
+        when += f"range {d['lowest']:.4g} to {d['highest']:.4g})"
+    else:
+        when = f"left its kernel in {d['departed']} of {d['of']} seeds, "
+        when += f"first at t = {d['lowest']:.4g}"
+    return f"{who}: {when}; final relative distance {relative:.3g} at t = {last:.4g}."
+
+
+def _posterior(config: Config, experiment: Experiment) -> dict[str, float]:
+    f, targets = experiment.limit_posterior, experiment.targets
+    found = {"loss": float(LOSSES[config.train.loss](f, targets.y["test"]))}
+    if targets.labels is not None:
+        found["accuracy"] = float(accuracy(f, targets.labels["test"]))
+    return found
