@@ -6,6 +6,7 @@ import os
 import secrets
 import warnings
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 
@@ -43,11 +44,8 @@ def write(path: Path, raw: RawImages) -> None:
         path.parent.mkdir(parents=True, exist_ok=True)
         try:
             with open(temporary, "xb") as file:
-                fields = {
-                    f.name: np.asarray(getattr(raw, f.name))
-                    for f in dataclasses.fields(raw)
-                }
-                np.savez(file, **fields, checksum=np.asarray(raw.checksum))
+                fields: dict[str, Any] = dict(vars(raw), checksum=raw.checksum)
+                np.savez(file, **fields)
             os.replace(temporary, path)
         finally:
             temporary.unlink(missing_ok=True)

@@ -82,7 +82,9 @@ class RawImages:
     @classmethod
     def from_splits(cls, train, test, classes, white: int = 255) -> "RawImages":
         """Of (images, labels) pairs in any order."""
-        return cls(*_by_hash(*train), *_by_hash(*test), tuple(classes), white)
+        return cls(
+            *in_fixed_order(*train), *in_fixed_order(*test), tuple(classes), white
+        )
 
     @property
     def checksum(self) -> str:
@@ -100,7 +102,8 @@ def digest(*arrays: np.ndarray) -> str:
     return h.hexdigest()
 
 
-def _by_hash(images, labels) -> tuple[np.ndarray, np.ndarray]:
+def in_fixed_order(images, labels) -> tuple[np.ndarray, np.ndarray]:
+    """Images and labels as uint8, sorted by the sha256 of both."""
     images = np.ascontiguousarray(images, np.uint8)
     labels = np.ascontiguousarray(labels, np.uint8)
     keys = [

@@ -17,7 +17,7 @@ SOURCES = TFDS_NAMES + SYNTHETIC_NAMES
 """Values of `data.name`."""
 
 TEACHERS = ("mlp", "resnet", "balanced")
-"""Values of `data.teacher`: the model behind `network`, and behind the kernel of `gp`."""
+"""Values of `data.teacher`: the model that `network` and the kernel of `gp` are of."""
 
 NORMALIZATIONS = ("image", "feature", "none")
 """Values of `data.normalize`."""

@@ -121,7 +121,9 @@ def _cifar(path: Path, fine_and_coarse: bool) -> tuple:
         missing = [f for f in (*train, test, names) if f not in members]
         if missing:
             raise ValueError(f"lacks {', '.join(missing)}")
-        blob = {f: tar.extractfile(members[f]).read() for f in (*train, test, names)}
+        blob = {}
+        for file in (*train, test, names):
+            blob[file] = getattr(tar.extractfile(members[file]), "read")()
     splits = []
     for files in (train, [test]):
         records = np.frombuffer(b"".join(blob[f] for f in files), np.uint8)

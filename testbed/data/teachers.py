@@ -12,7 +12,7 @@ from testbed import numerics as _numerics  # noqa: F401
 from testbed.data.dataset import Dataset
 from testbed.data.names import SYNTHETIC_NAMES, TEACHERS
 from testbed.data.prepare import encode, normalize
-from testbed.errors import RunError, check_name
+from testbed.errors import RunError, UserError, check_name
 
 if TYPE_CHECKING:
     from testbed.config import DataConfig
@@ -34,7 +34,7 @@ def teach(config: "DataConfig") -> Dataset:
     - ``network``: f(x) of a random `config.teacher` of width 64 and depth 4.
     - ``gp``: n_out independent draws from N(0, K), jointly over training and test
       inputs, K the NNGP of the same network in the limit of infinite width.
-    - ``mixture``: max(2, n_out) classes in equal numbers; x = mu_c + a standard
+    - ``mixture``: n_out classes in equal numbers; x = mu_c + a standard
       Gaussian, |mu_c| = 3 in a random direction; targets as for any labelled set.
 
     The scale is 1 in the mean square: `linear` and `network` are divided, each output
@@ -44,7 +44,7 @@ def teach(config: "DataConfig") -> Dataset:
     distance to the teacher.
 
     Raises:
-      UserError: an unknown teacher, or inputs that cannot be normalised.
+      UserError: an unknown teacher, a mixture of one class, or inputs that cannot be normalised.
     """
     check_name("data.name", config.name, SYNTHETIC_NAMES)
     check_name("data.teacher", config.teacher, TEACHERS)
@@ -107,14 +107,17 @@ def _gp(config, x):
 
 
 def _mixture(config) -> Dataset:
-    k = max(2, config.n_out)
+    k = config.n_out
+    if k < 2:
+        rule = "a mixture needs at least two classes"
+        raise UserError("data.n_out", k, rule, "set data.n_out to their number")
     means = _gaussian(config, "teacher", k)
     means *= SEPARATION / np.linalg.norm(means, axis=1, keepdims=True)
     labels, x = [], []
     for split, size in (("train", config.train_size), ("test", config.test_size)):
         labels.append(np.arange(size, dtype=np.int32) % k)
         x.append(means[labels[-1]] + _gaussian(config, f"x_{split}", size))
-    x_train, x_test = normalize(*x, config.normalize)
+    x_train, x_test = normalize(x[0], x[1], config.normalize)
     return Dataset(
         name=config.name,
         classes=tuple(map(str, range(k))),
@@ -139,6 +142,6 @@ def _gaussian(config, purpose: str, rows: int) -> np.ndarray:
 
 
 def _key(seed: int, purpose: str) -> jax.Array:
-    # By name, not by number: a student's key of the same seed must not be the teacher's.
+    # Folded by a name of our own: a student of the same seed must not be the teacher.
     root = jax.random.key(seed)
     return jax.random.fold_in(root, zlib.crc32(f"testbed.data/{purpose}".encode()))

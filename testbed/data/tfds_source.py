@@ -27,11 +27,12 @@ import urllib.request
 import warnings
 from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 
 from testbed.data import raw_files
-from testbed.data.dataset import RawImages
+from testbed.data.dataset import RawImages, in_fixed_order
 from testbed.errors import UserError
 
 PROBE_SECONDS = 4.0  # that a server may take to answer before we call it unreachable
@@ -62,16 +63,15 @@ def fetch(name: str, data_dir: Path, manual_dir: str) -> tuple[RawImages, bool]:
 
         if name == "digits":
             return _digits(), True
-        builder = tfds.builder(name, data_dir=str(data_dir))
+        builder: Any = tfds.builder(name, data_dir=str(data_dir))
         if builder.is_prepared():
             return _read_prepared(builder), True
     files = {info.filename: (url, info) for url, info in builder.url_infos.items()}
-    wanted = {f: files[f] for f in raw_files.FILES[name]}
+    wanted = dict(files[file] for file in raw_files.FILES[name])  # url: UrlInfo
     if manual_dir:
-        paths = _from_folder(name, Path(manual_dir).expanduser(), list(wanted))
+        paths = _from_folder(name, Path(manual_dir).expanduser())
     else:
-        urls = [url for url, _ in wanted.values()]
-        paths = _download(name, data_dir, urls)
+        paths = _download(name, data_dir, wanted)
     try:
         *splits, names = raw_files.read(name, paths)
     except raw_files.FileError as error:
@@ -84,7 +84,7 @@ def fetch(name: str, data_dir: Path, manual_dir: str) -> tuple[RawImages, bool]:
     raw = RawImages.from_splits(splits[:2], splits[2:], names)
     verified = not manual_dir or all(
         _sha256(path) == info.checksum
-        for path, (_, info) in zip(paths, wanted.values(), strict=True)
+        for path, info in zip(paths, wanted.values(), strict=True)
     )
     genuine = verified or raw.checksum == GENUINE.get(name)
     if not genuine:
@@ -132,8 +132,7 @@ def digits_builder(data_dir: str | Path):
 
             x, labels = load_digits(return_X_y=True)
             images = x.astype(np.uint8).reshape(-1, 8, 8, 1)
-            raw = RawImages.from_splits((images, labels), ((), ()), range(10))
-            images, labels = raw.x_train, raw.y_train
+            images, labels = in_fixed_order(images, labels)
             own = [np.flatnonzero(labels == c) for c in range(10)]
             test = np.concatenate([i[: 51 + (c < 2)] for c, i in enumerate(own)])
             train = np.setdiff1d(np.arange(len(labels)), test)
@@ -159,6 +158,8 @@ def _digits() -> RawImages:
 def _read_prepared(builder, white: int = 255) -> RawImages:
     try:
         splits = [_read_split(builder, split) for split in ("train", "test")]
+    except ImportError:  # nothing wrong with the files
+        raise
     except Exception as error:  # whatever a damaged file may cause
         raise UserError(
             "data.data_dir",
@@ -167,7 +168,8 @@ def _read_prepared(builder, white: int = 255) -> RawImages:
             "delete that folder, then see that TFDS prepares it again or that "
             "data.manual_dir has the published files",
         ) from error
-    return RawImages.from_splits(*splits, builder.info.features["label"].names, white)
+    names = builder.info.features["label"].names
+    return RawImages.from_splits(splits[0], splits[1], names, white)
 
 
 def _read_split(builder, split: str) -> tuple[np.ndarray, np.ndarray]:
@@ -193,27 +195,30 @@ def _tfrecords(path: Path) -> Iterator[bytes]:
         at += size + 16
 
 
-def _from_folder(name: str, folder: Path, wanted: list[str]) -> list[Path]:
-    paths = [raw_files.find(folder, file) for file in wanted]
-    missing = [file for file, path in zip(wanted, paths, strict=True) if path is None]
+def _from_folder(name: str, folder: Path) -> list[Path]:
+    found = {file: raw_files.find(folder, file) for file in raw_files.FILES[name]}
+    missing = [file for file, path in found.items() if path is None]
     if missing:
-        lacks = f"{name} needs {', '.join(missing)} there, and finds none"
+        lacks = f"{name} is to be read from there, and {', '.join(missing)} is missing"
         remedy = "put the published files in that folder (a .gz may be unzipped)"
         raise UserError("data.manual_dir", folder, lacks, remedy)
-    return [path for path in paths if path is not None]
+    return [path for path in found.values() if path is not None]
 
 
-def _download(name: str, data_dir: Path, urls: list[str]) -> list[Path]:
+def _download(name: str, data_dir: Path, url_infos: dict) -> list[Path]:
     """TFDS's own download, verified; it fails in seconds if there is no network."""
     import tensorflow_datasets as tfds
 
     try:
         # TFDS itself retries for 205 s before it says that there is no network.
-        _probe(urls[0])
+        _probe(next(iter(url_infos)))
         manager = tfds.download.DownloadManager(
-            download_dir=data_dir / "downloads", dataset_name=name
+            download_dir=data_dir / "downloads",
+            url_infos=url_infos,
+            dataset_name=name,
         )
-        return [Path(path) for path in manager.download(urls)]
+        paths: Any = manager.download(list(url_infos))
+        return [Path(path) for path in paths]
     except Exception as error:  # requests, its retries, checksums, the disk
         files = ", ".join(raw_files.FILES[name])
         raise UserError(
@@ -227,7 +232,7 @@ def _download(name: str, data_dir: Path, urls: list[str]) -> list[Path]:
 
 
 def _probe(url: str) -> None:
-    """Raises OSError unless the server answers; a thread, for name look-ups can hang."""
+    """Raises OSError unless the server answers; in a thread: name look-ups can hang."""
     host = urllib.parse.urlsplit(url).netloc
     answers: queue.Queue[Exception | None] = queue.Queue()
 

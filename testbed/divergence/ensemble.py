@@ -72,9 +72,7 @@ def gaussian_agreement(
         off_ExNxC = f - centre[..., None, :, :]
         share_ExN = (off_ExNxC**2).mean(-1) / variance[..., None, :]
         point_ratio = share_ExN.sum(-2) / np.float64(e - 1)
-        point_ratio_se = (
-            float(np.sqrt(2 / np.float64(c * (e - 1)))) if e > 1 else np.nan
-        )
+        point_ratio_se = (2 / (c * (e - 1))) ** 0.5 if e > 1 else np.nan
         ratio = _mean(point_ratio, known)
 
         # Leaving network i out takes share_i e / (e - 1) off the sum over networks;

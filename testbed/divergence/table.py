@@ -90,7 +90,9 @@ def divergence_row(
             row[f"ensemble/variance_ratio/{split}"] = agreement.variance_ratio
             row[f"ensemble/variance_ratio_se/{split}"] = agreement.variance_ratio_se
     finite = seen["finite"]
-    row["layers/gradient_norm"] = np.linalg.norm(finite["layers/gradient_norm"], axis=-1)
+    row["layers/gradient_norm"] = np.linalg.norm(
+        finite["layers/gradient_norm"], axis=-1
+    )
     if "layers/squared_norm" in finite:
         logs = np.asarray(log_norm(finite["layers/squared_norm"]))[..., -1, :]
         row["layers/log_norm"] = logs.mean(-1)

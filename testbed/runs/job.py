@@ -37,6 +37,7 @@ def run_job(config: Config, console: Console) -> dict[str, Any]:
         return stored
     folder.write_json("environment.json", describe())
     experiment = prepare(config, console.say)
+    folder.write_arrays("limits.npz", _limits(config, experiment))
     console.comparison(config, experiment, folder.path)
     tracker = Tracker(config, folder.path)
     seconds = {"setup": time.perf_counter() - started}
@@ -81,7 +82,7 @@ def _follow(
     states = {name: p.start() for name, p in predictors.items()}
     initial = states["finite"]["value"]
     checkpoints = Checkpoints(folder.checkpoints)
-    position, due = -1, list(clock.recorded)
+    position = -1
     restored = checkpoints.restore(states) if folder.resumed else None
     if restored:
         position, states = restored
@@ -130,6 +131,21 @@ def _follow(
                 checkpoints.save(step, states)
                 saved = time.perf_counter()
     checkpoints.close()
+
+
+def _limits(config: Config, experiment: Experiment) -> dict[str, np.ndarray]:
+    """What figures need besides the recorded times: targets and limits on probes."""
+    m, n = config.kernel.probes, len(experiment.dataset.x_train)
+    kept = {"eigenvalues": experiment.limit.system.values}
+    for split, y in experiment.targets.y.items():
+        kept[f"y/{split}"] = y
+        if experiment.targets.labels is not None:
+            kept[f"labels/{split}"] = experiment.targets.labels[split]
+    if m:
+        rows = np.r_[0:m, n : n + m]
+        kept["ntk"] = experiment.limit.ntk[np.ix_(rows, rows)]
+        kept["nngp"] = experiment.limit.nngp[np.ix_(rows, rows)]
+    return kept
 
 
 class _Stretch:
