@@ -5,6 +5,7 @@ import jax
 import jax.numpy as jnp
 
 from models.resnet import residual_forward
+from models.scaling import BranchScaling
 
 
 class MLP(nn.Module):
@@ -32,5 +33,5 @@ class MLP(nn.Module):
     @nn.compact
     def __call__(self, x: jax.Array) -> jax.Array:
         """Maps (batch, n_in) to (batch, out_features)."""
-        alpha = jnp.zeros(self.depth, self.dtype)
-        return residual_forward(self, x, alpha, alpha + 1, signed=False)
+        alpha, lam = BranchScaling.fixed(0.0, 1.0).at_depth(self.depth, self.dtype)
+        return residual_forward(self, x, alpha, lam, signed=False)

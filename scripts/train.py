@@ -1,8 +1,8 @@
 """Train finite networks beside their linearizations and their infinite-width limit.
 
-    python scripts/train.py
-    python scripts/train.py --model.kind=resnet --model.width=128 --model.depth=16
-    python scripts/train.py --preset smoke
+python scripts/train.py
+python scripts/train.py --model.kind=resnet --model.width=128 --model.depth=16
+python scripts/train.py --preset smoke
 """
 
 from testbed.cli import main

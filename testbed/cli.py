@@ -88,7 +88,7 @@ def _print_help(description: str) -> None:
 
     tyro.cli(
         Config,
-        description=f"{description}\n\n--preset {{default,smoke,gpu}} sets the defaults "
+        description=f"{description}\n\n--preset default, smoke or gpu sets the values "
         "that the other options then change.",
         args=["--help"],
         use_underscores=True,

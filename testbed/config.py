@@ -262,7 +262,7 @@ def override(config: Config, values: Mapping[str, Any]) -> Config:
 
 
 def _read(name: str, value: Any, kind: Any) -> Any:
-    """`value` as `kind`: int, float, bool, str, tuple of ints, or one of them | None."""
+    """Reads `value` as the declared type of the field `name`."""
     options = get_args(kind)
     if type(None) in options:
         if value is None or value in ("None", "none", "null", ""):
@@ -276,10 +276,10 @@ def _read(name: str, value: Any, kind: Any) -> Any:
             text = value if isinstance(value, str) else ",".join(map(str, value))
             return tuple(int(v) for v in text.strip("()[] ").split(",") if v.strip())
         if kind is int:
-            number = float(value)
-            if isinstance(value, bool) or number != int(number):
+            number = int(float(value))
+            if isinstance(value, bool) or number != float(value):
                 raise ValueError
-            return int(value) if isinstance(value, str | int) else int(number)
+            return int(value) if str(value).lstrip("-").isdigit() else number
         if kind is float and isinstance(value, bool):
             raise ValueError
         return kind(value)
@@ -355,7 +355,9 @@ def validate(config: Config) -> Config:
     depth = m.depth or (round(m.ratio * m.width) if m.ratio else DEFAULT_DEPTH)
     if depth < 1:
         rule = f"gives depth round({m.ratio} * {m.width}) = {depth}, must be at least 1"
-        raise UserError("model.ratio", m.ratio, rule, "raise model.ratio or model.width")
+        raise UserError(
+            "model.ratio", m.ratio, rule, "raise model.ratio or model.width"
+        )
     _check_classes(d)
     _check_branch(m, depth)
     _check_training(config)

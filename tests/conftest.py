@@ -1,4 +1,4 @@
-"""Strict numerics for every test: x64 on, warnings are errors, rank promotion raises."""
+"""Strict numerics in every test: x64, warnings as errors, no rank promotion."""
 
 import jax
 import pytest

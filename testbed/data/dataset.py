@@ -82,9 +82,8 @@ class RawImages:
     @classmethod
     def from_splits(cls, train, test, classes, white: int = 255) -> "RawImages":
         """Of (images, labels) pairs in any order."""
-        return cls(
-            *in_fixed_order(*train), *in_fixed_order(*test), tuple(classes), white
-        )
+        train, test = in_fixed_order(*train), in_fixed_order(*test)
+        return cls(*train, *test, tuple(classes), white)
 
     @property
     def checksum(self) -> str:

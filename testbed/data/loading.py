@@ -21,7 +21,8 @@ def load(config: "DataConfig") -> Dataset:
 
     Real sets are kept whole, as arrays with a checksum, in ``depthwidth_cache`` under
     the data folder (`data.data_dir`, else $TFDS_DATA_DIR, else ~/tensorflow_datasets);
-    a second start reads nothing else.  Synthetic sets are drawn anew.
+    a second start reads nothing else.  `data.manual_dir` is looked into only while a
+    set is neither there nor prepared by TFDS.  Synthetic sets are drawn anew.
 
     Returns:
       The training and test sets, see `Dataset`.

@@ -116,14 +116,15 @@ def _cifar(path: Path, fine_and_coarse: bool) -> tuple:
     test, names = "test_batch.bin", "batches.meta.txt"
     if fine_and_coarse:
         train, test, names = ["train.bin"], "test.bin", "fine_label_names.txt"
+    wanted = {*train, test, names}
+    blob = {}
     with tarfile.open(path) as tar:
-        members = {Path(m.name).name: m for m in tar.getmembers() if m.isfile()}
-        missing = [f for f in (*train, test, names) if f not in members]
-        if missing:
-            raise ValueError(f"lacks {', '.join(missing)}")
-        blob = {}
-        for file in (*train, test, names):
-            blob[file] = getattr(tar.extractfile(members[file]), "read")()
+        for member in tar:  # one pass: going back would unzip it from the start
+            name = Path(member.name).name
+            if name in wanted and (file := tar.extractfile(member)):
+                blob[name] = file.read()
+    if missing := wanted - blob.keys():
+        raise ValueError(f"lacks {', '.join(sorted(missing))}")
     splits = []
     for files in (train, [test]):
         records = np.frombuffer(b"".join(blob[f] for f in files), np.uint8)

@@ -1,5 +1,6 @@
 """Synthetic data: targets from a function or a law that is known exactly."""
 
+import functools
 import zlib
 from typing import TYPE_CHECKING
 
@@ -44,7 +45,8 @@ def teach(config: "DataConfig") -> Dataset:
     distance to the teacher.
 
     Raises:
-      UserError: an unknown teacher, a mixture of one class, or inputs that cannot be normalised.
+      UserError: an unknown teacher, a mixture of one class, or inputs that cannot
+        be normalised.
     """
     check_name("data.name", config.name, SYNTHETIC_NAMES)
     check_name("data.teacher", config.teacher, TEACHERS)
@@ -83,16 +85,19 @@ def _linear(config, x):
 
 
 def _network(config, x):
-    net = network(config)
-    variables = net.init(_key(config.seed, "teacher"), x[:1])
-    return np.asarray(net.apply(variables, x))
+    return np.asarray(_random_outputs(network(config), _key(config.seed, "teacher"), x))
+
+
+@functools.partial(jax.jit, static_argnums=0)
+def _random_outputs(net, key, x):
+    return net.apply(net.init(key, x[:1]), x)
 
 
 def _gp(config, x):
     from testbed.kernels import infinite_kernel
 
     covariance = np.asarray(infinite_kernel(network(config))(x).nngp, np.float64)
-    covariance /= np.mean(np.diag(covariance))
+    covariance = covariance / np.mean(np.diag(covariance))
     try:
         root = np.linalg.cholesky(covariance + JITTER * np.eye(len(x)))
     except np.linalg.LinAlgError as error:

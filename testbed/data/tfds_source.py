@@ -16,6 +16,7 @@ fail.  All three ways give the same bits, see `RawImages`.
 """
 
 import contextlib
+import functools
 import hashlib
 import io
 import logging
@@ -66,36 +67,7 @@ def fetch(name: str, data_dir: Path, manual_dir: str) -> tuple[RawImages, bool]:
         builder: Any = tfds.builder(name, data_dir=str(data_dir))
         if builder.is_prepared():
             return _read_prepared(builder), True
-    files = {info.filename: (url, info) for url, info in builder.url_infos.items()}
-    wanted = dict(files[file] for file in raw_files.FILES[name])  # url: UrlInfo
-    if manual_dir:
-        paths = _from_folder(name, Path(manual_dir).expanduser())
-    else:
-        paths = _download(name, data_dir, wanted)
-    try:
-        *splits, names = raw_files.read(name, paths)
-    except raw_files.FileError as error:
-        field = "data.manual_dir" if manual_dir else "data.data_dir"
-        remedy = "replace it by the published file, or delete it"
-        raise UserError(
-            field, error.path.parent, f"{error.path.name}: {error.reason}", remedy
-        ) from error
-    names = names or builder.info.features["label"].names
-    raw = RawImages.from_splits(splits[:2], splits[2:], names)
-    verified = not manual_dir or all(
-        _sha256(path) == info.checksum
-        for path, info in zip(paths, wanted.values(), strict=True)
-    )
-    genuine = verified or raw.checksum == GENUINE.get(name)
-    if not genuine:
-        height, width, channels = raw.x_train.shape[1:]
-        warnings.warn(
-            f"the files in {manual_dir} are not those that TFDS registers for {name}; "
-            f"read {len(raw.x_train)} training and {len(raw.x_test)} test images of "
-            f"{height}x{width}x{channels} from them, which will not be cached",
-            stacklevel=2,
-        )
-    return raw, genuine
+    return _from_published_files(builder, data_dir, manual_dir)
 
 
 def digits_builder(data_dir: str | Path):
@@ -108,6 +80,11 @@ def digits_builder(data_dir: str | Path):
     Source: E. Alpaydin and C. Kaynak, Optical Recognition of Handwritten Digits, UCI
     Machine Learning Repository, 1998, as bundled with scikit-learn (`load_digits`).
     """
+    return _digits_class()(data_dir=str(data_dir), file_format="array_record")
+
+
+@functools.cache  # TFDS registers a builder class by its name, once
+def _digits_class():
     import tensorflow_datasets as tfds
 
     class Digits(tfds.core.GeneratorBasedBuilder):
@@ -145,7 +122,7 @@ def digits_builder(data_dir: str | Path):
             for i, (image, label) in enumerate(zip(images, labels, strict=True)):
                 yield i, {"image": image, "label": int(label)}
 
-    return Digits(data_dir=str(data_dir), file_format="array_record")
+    return Digits
 
 
 def _digits() -> RawImages:
@@ -153,6 +130,42 @@ def _digits() -> RawImages:
         builder = digits_builder(folder)
         builder.download_and_prepare()
         return _read_prepared(builder, white=16)
+
+
+def _from_published_files(builder, data_dir: Path, manual_dir: str):
+    name = builder.name
+    registered = {info.filename: url for url, info in builder.url_infos.items()}
+    urls = [registered[file] for file in raw_files.FILES[name]]
+    url_infos = {url: builder.url_infos[url] for url in urls}
+    if manual_dir:
+        paths = _from_folder(name, Path(manual_dir).expanduser())
+    else:
+        paths = _download(name, data_dir, url_infos)
+    try:
+        *splits, classes = raw_files.read(name, paths)
+    except raw_files.FileError as error:
+        raise UserError(
+            "data.manual_dir" if manual_dir else "data.data_dir",
+            error.path.parent,
+            f"{error.path.name} there cannot be read ({error.reason})",
+            "replace it by the published file, or delete it",
+        ) from error
+    classes = classes or builder.info.features["label"].names
+    raw = RawImages.from_splits(splits[:2], splits[2:], classes)
+    genuine = (
+        not manual_dir
+        or all(map(_is_registered, paths, url_infos.values()))
+        or raw.checksum == GENUINE.get(name)
+    )
+    if not genuine:
+        height, width, channels = raw.x_train.shape[1:]
+        warnings.warn(
+            f"the files in {manual_dir} are not those that TFDS registers for {name}; "
+            f"read {len(raw.x_train)} training and {len(raw.x_test)} test images of "
+            f"{height}x{width}x{channels} from them, which will not be cached",
+            stacklevel=2,
+        )
+    return raw, genuine
 
 
 def _read_prepared(builder, white: int = 255) -> RawImages:
@@ -238,7 +251,9 @@ def _probe(url: str) -> None:
 
     def ask():
         try:
-            urllib.request.urlopen(url, timeout=PROBE_SECONDS).close()
+            # A fresh opener: `urlopen` remembers the proxies of its first call.
+            opener = urllib.request.build_opener()
+            opener.open(url, timeout=PROBE_SECONDS).close()
             answers.put(None)
         except Exception as error:
             answers.put(error)
@@ -268,9 +283,9 @@ def _quiet() -> Iterator[None]:
         absl.setLevel(level)
 
 
-def _sha256(path: Path) -> str:
+def _is_registered(path: Path, url_info) -> bool:
     with open(path, "rb") as file:
-        return hashlib.file_digest(file, "sha256").hexdigest()
+        return hashlib.file_digest(file, "sha256").hexdigest() == url_info.checksum
 
 
 def _line(error: Exception) -> str:

@@ -46,11 +46,14 @@ def descend(
         rows = shared["schedule"][i] if "schedule" in shared else None
         loss, grads = gradient(state["value"], rows)
         updates, opt = optimizer.update(grads, state["optimizer"])
-        first_failure = (state["failed_at"] < 0) & ~jnp.isfinite(loss)
+        failed_at = state["failed_at"]
+        first_failure = (failed_at < 0) & ~jnp.isfinite(loss)
         return {
             "value": jax.tree.map(jnp.add, state["value"], updates),
             "optimizer": opt,
-            "failed_at": jnp.where(first_failure, i, state["failed_at"]).astype("int32"),
+            "failed_at": jnp.where(first_failure, i, state["failed_at"]).astype(
+                "int32"
+            ),
         }
 
     return jax.lax.fori_loop(shared["start"], shared["stop"], step, state)

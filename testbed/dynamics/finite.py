@@ -44,7 +44,9 @@ class Finite:
         self._kernel = over_seeds(self._kernel_one, seeds, "map")
         self.initial, self.constant = problem.init()
         self._offset: Tree = {"train": jnp.zeros(seeds), "test": jnp.zeros(seeds)}
-        self._offset = jax.tree.map(lambda a: a.astype(problem.y_train.dtype), self._offset)
+        self._offset = jax.tree.map(
+            lambda a: a.astype(problem.y_train.dtype), self._offset
+        )
         if problem.center:
             at_start = self._observe_outputs(self.initial)
             self._offset = {k: at_start[f"outputs/{k}"] for k in ("train", "test")}

@@ -96,7 +96,7 @@ class Infinite:
         self._draws, self._key = draws, key
         n = kernels.n_train
         if loss == "mse" and schedule is None:
-            vectors = kernels.system.vectors
+            vectors = np.asarray(kernels.system.vectors)
             self._cross = kernels.ntk[:, :n] @ vectors  # Theta_.X V
             self._mode_covariance = vectors.T @ kernels.nngp[:n, :n] @ vectors
             self._mode_cross = kernels.nngp[:, :n] @ vectors
@@ -143,7 +143,10 @@ class Infinite:
             mean, variance = drawn.mean(1), drawn.var(1, ddof=1).mean(-1)
         elif state is None:
             a = response(
-                self._kernels.system.values, step, self._clock.rate, self._clock.momentum
+                self._kernels.system.values,
+                step,
+                self._clock.rate,
+                self._clock.momentum,
             )
             moved = self._cross * a[None]
             mean = moved @ self._target_modes
@@ -165,8 +168,10 @@ class Infinite:
         if self._center:
             return np.zeros(len(moved))
         spread = np.einsum("ij,ij->i", moved @ inner, moved)
-        return np.diag(self._kernels.nngp) + spread - 2 * np.einsum(
-            "ij,ij->i", moved, cross
+        return (
+            np.diag(self._kernels.nngp)
+            + spread
+            - 2 * np.einsum("ij,ij->i", moved, cross)
         )
 
 
@@ -215,6 +220,6 @@ def gp_posterior(
     absolute = ridge * float(np.mean(np.diag(kernel)))
     system = eigensystem(kernel[:n, :n], ridge=absolute, name="nngp")
     cross = kernel[n:, :n]
-    mean = cross @ system.solve(np.asarray(y_train, np.float64))
-    reduced = np.einsum("ij,ji->i", cross, system.solve(cross.T))
+    mean = cross @ np.asarray(system.solve(np.asarray(y_train, np.float64)))
+    reduced = np.einsum("ij,ji->i", cross, np.asarray(system.solve(cross.T)))
     return mean, np.diag(kernel)[n:] - reduced

@@ -64,7 +64,11 @@ class Linearized:
         def taylor(x):
             apply = lambda p: problem.apply(p, seed["constant"], x)
             start, push = jax.linearize(apply, origin)
-            return start * (not problem.center), push, jax.linear_transpose(push, origin)
+            return (
+                start * (not problem.center),
+                push,
+                jax.linear_transpose(push, origin),
+            )
 
         # Linearized outside the loop when every step sees the same examples.
         whole = None if "schedule" in shared else taylor(shared["x"])
@@ -110,7 +114,8 @@ class LinearizedClosedForm:
         problem = finite.problem
         self._clock, self._y = problem.clock, problem.y_train.astype(np.float64)
         seen = finite.observe(finite.start(), 0, kernels=False)
-        self._f0 = {k: seen[f"outputs/{k}"].astype(np.float64) for k in ("train", "test")}
+        self._f0 = seen["outputs/train"].astype(np.float64)
+        self._f0_test = seen["outputs/test"].astype(np.float64)
         self._systems, self._cross = [], []
         x = jnp.concatenate([jnp.asarray(problem.x_train), jnp.asarray(problem.x_test)])
         n, c = problem.y_train.shape
@@ -122,7 +127,8 @@ class LinearizedClosedForm:
             kernel = ntk(pick(finite.initial), x, jnp.asarray(problem.x_train))
             flat = np.asarray(kernel, np.float64).transpose(0, 2, 1, 3)
             flat = flat.reshape(-1, n * c)
-            self._systems.append(eigensystem(flat[: n * c], name="empirical NTK"))
+            system = eigensystem(flat[: n * c], name="empirical NTK")
+            self._systems.append((np.asarray(system.values), np.asarray(system.vectors)))
             self._cross.append(flat[n * c :])
 
     def start(self) -> None:
@@ -134,11 +140,11 @@ class LinearizedClosedForm:
     def observe(self, state: None, step: int, kernels: bool = True) -> Observation:
         """Outputs after `step` steps."""
         clock, train, test = self._clock, [], []
-        for s, (system, cross) in enumerate(zip(self._systems, self._cross, strict=True)):
-            f0, f0_test = self._f0["train"][s], self._f0["test"][s]
-            a = response(system.values, step, clock.rate, clock.momentum)
-            mode = system.vectors.T @ (f0 - self._y).reshape(-1)
-            train.append(f0 - (system.vectors @ (system.values * a * mode)).reshape(f0.shape))
-            moved = cross @ (system.vectors @ (a * mode))
+        seeds = (self._systems, self._cross, self._f0, self._f0_test)
+        for (values, vectors), cross, f0, f0_test in zip(*seeds, strict=True):
+            a = response(values, step, clock.rate, clock.momentum)
+            mode = vectors.T @ (f0 - self._y).reshape(-1)
+            train.append(f0 - (vectors @ (values * a * mode)).reshape(f0.shape))
+            moved = cross @ (vectors @ (a * mode))
             test.append(f0_test - moved.reshape(f0_test.shape))
         return {"outputs/train": np.stack(train), "outputs/test": np.stack(test)}

@@ -30,9 +30,7 @@ def _rule(terms: int) -> tuple[np.ndarray, np.ndarray]:
     columns = [np.exp(-(nodes**2) / 4) / (2 * np.pi) ** 0.25]
     columns.append(nodes * columns[0])
     for k in range(1, terms - 1):
-        columns.append(
-            (nodes * columns[k] - k**0.5 * columns[k - 1]) / (k + 1) ** 0.5
-        )
+        columns.append((nodes * columns[k] - k**0.5 * columns[k - 1]) / (k + 1) ** 0.5)
     return nodes, _STEP * columns[0][:, None] * np.stack(columns[:terms], 1)
 
 
@@ -49,8 +47,8 @@ def terms_for(variance: float) -> int:
     """Terms that serve tanh and its derivative up to this variance.
 
     Their singularities at +-i pi/2 make c_k^2 fall like exp(-pi sqrt(2 k / q)), so the
-    number needed grows like q.  The tail is below 1e-9 up to q = 30 (tests/kernels); the
-    cap keeps larger variances affordable, at 1e-6 for q = 100 and only for |rho| near 1.
+    number needed grows like q.  The tail is below 1e-9 up to q = 30 (tests/kernels);
+    the cap keeps larger variances affordable: 1e-5 at q = 100, for |rho| near 1 only.
     """
     return min(64 * (1 + math.ceil(variance)), 2048)
 
@@ -67,7 +65,7 @@ def dual(f: Callable[[jax.Array], jax.Array], terms: int):
         c2 = hermite_coefficients(f, q2, terms)
         p = jnp.sqrt(jnp.maximum(q1 * q2, 0))
         rho = jnp.clip(cov / jnp.where(p > 0, p, 1), -1, 1)
-        step = lambda total, c: (total * rho + c[0] * c[1], None)  # noqa: E731
+        step = lambda total, c: (total * rho + c[0] * c[1], None)
         return jax.lax.scan(step, jnp.zeros_like(rho), (c1, c2), reverse=True)[0]
 
     return expectation

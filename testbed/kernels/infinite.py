@@ -13,15 +13,16 @@ kappa_0(rho).  The head adds its own weights:
     head "relu":    K = q kappa_1 + sigma_b^2,          Theta = kappa_0 T_d + K.
 
 On the diagonal, without biases and with s = alpha^2 + lam^2 the same in every block,
-K = s^d q_0 and Theta = s^d q_0 (2 + d lam^2 / s).  Random signs (`BalancedResNet`) leave
-all of it unchanged: (u, v) and (-u, -v) have one law.
+K = s^d q_0 and Theta = s^d q_0 (2 + d lam^2 / s).  Random signs (`BalancedResNet`)
+leave all of it unchanged: (u, v) and (-u, -v) have one law.
 
-In the standard parameterization the layers' own terms carry the fan-in: sigma_w^2
-becomes n (n_in in the first layer) times E[phi(u) phi(v)], sigma_b^2 becomes 1; Theta is
-then that of a network of this width to leading order.  K is the same.
+In the standard parameterization K is the same, and each layer's own term in Theta is
+that of its gradient in weights of variance sigma_w^2 / n_in and biases of variance
+sigma_b^2: fan-in times E[phi(u) phi(v)], and 1 for a bias.  Theta is then that of a
+network of this width, to leading order in each term.
 
-Depth is a scan, so that compile time does not grow with it; alpha, lam are its inputs, so
-that changing them compiles nothing.  Everything is float64.
+Depth is a scan, so that compile time does not grow with it; alpha, lam are its inputs,
+so that changing them compiles nothing.  Everything is float64.
 
 Source: Jacot et al. 2018, arXiv:1806.07572; Lee et al. 2019, arXiv:1902.06720; standard
 parameterization: Sohl-Dickstein et al. 2020, arXiv:2001.07301.
@@ -36,15 +37,15 @@ import flax.linen as nn
 import jax
 import jax.numpy as jnp
 import numpy as np
+from jax.core import Tracer
 
 from models import MLP, ResNet
-from models.activations import activation
 from models.layers import PARAMETERIZATIONS
 from models.resnet import HEADS
 from testbed.errors import RunError, UserError, check_name
-from testbed.kernels.hermite import dual, terms_for
-from testbed.kernels.neural_tangents import lenient, nt
+from testbed.kernels.hermite import terms_for
 from testbed.kernels.recursion import relu_recursion
+from testbed.kernels.stax_kernel import stax_kernel
 from testbed.kernels.tiles import check_block_rows, take_rows, tiles
 
 ROUTES = ("auto", "neural_tangents", "recursion")
@@ -92,12 +93,12 @@ def infinite_kernel(net: nn.Module, *, route: str = "auto") -> KernelFn:
         result is a NumPy array on the host.  None: in one piece; may be traced.
 
     Two routes lead to the result.  "recursion" is the half-angle recursion of
-    `testbed.kernels.recursion`: ReLU only, 1e-14 everywhere, including nearly collinear
-    inputs.  "neural_tangents" composes `stax` layers: every activation; for ReLU the NTK
-    errs by up to 1e-7 for collinear and nearly collinear inputs (the square root of
-    round-off) and by 1e-15 elsewhere; the identity is exact; tanh, by its Hermite series,
-    errs by less than 1e-9 while variances stay below 30.  "auto" takes the recursion for
-    ReLU and neural-tangents for the rest.
+    `testbed.kernels.recursion`: ReLU only, 1e-14 everywhere, nearly collinear inputs
+    included.  "neural_tangents" composes `stax` layers, for every activation.  There
+    the NTK of ReLU errs by up to 1e-7 for collinear and nearly collinear inputs (the
+    square root of round-off) and by 1e-15 elsewhere; the identity is exact; tanh, by
+    its Hermite series, errs by less than 1e-9 while variances stay below 30.  "auto"
+    takes the recursion for ReLU and neural-tangents for the rest.
 
     Args:
       net: an `MLP`, `ResNet` or `BalancedResNet`.  Arrays of `net.branch` may be
@@ -152,7 +153,7 @@ def _residual_kernel(
 
     def kernel_fn(x1, x2=None, *, layers=False, block_rows=None) -> Kernel:
         check_block_rows(block_rows)
-        known = not any(isinstance(v, jax.core.Tracer) for v in (x1, x2, alpha, lam))
+        known = not any(isinstance(v, Tracer) for v in (x1, x2, alpha, lam))
         x1, x2 = _inputs(x1, x2, known)
         options.update(layers=layers, terms=_terms(net, x1, x2, alpha, lam))
         evaluate = functools.partial(_evaluate, alpha=alpha, lam=lam, **options)
@@ -194,13 +195,15 @@ def _in_tiles(evaluate, x1, x2, rows: int, n_layers: int) -> Kernel:
     symmetric = x2 is None
     x2 = x1 if symmetric else x2
     n1, n2 = len(x1), len(x2)
-    new = lambda *lead: Kernel(*(np.empty((*lead, n1, n2)) for _ in range(2)))  # noqa: E731
+    new = lambda *lead: Kernel(np.empty((*lead, n1, n2)), np.empty((*lead, n1, n2)))
     out = new()._replace(layers=new(n_layers) if n_layers else None)
     for i, j in tiles(n1, n2, rows, symmetric):
         a = take_rows(x1, i, rows)
         tile = evaluate(a, None if symmetric and i == j else take_rows(x2, j, rows))
         height, width = min(rows, n1 - i), min(rows, n2 - j)
-        for whole, part in zip(jax.tree.leaves(out), jax.tree.leaves(tile), strict=True):
+        for whole, part in zip(
+            jax.tree.leaves(out), jax.tree.leaves(tile), strict=True
+        ):
             part = np.asarray(part)[..., :height, :width]
             whole[..., i : i + height, j : j + width] = part
             if symmetric:
@@ -212,19 +215,30 @@ def _in_tiles(evaluate, x1, x2, rows: int, n_layers: int) -> Kernel:
     jax.jit, static_argnames=("architecture", "recursion", "layers", "terms")
 )
 def _evaluate(x1, x2, alpha, lam, *, architecture, recursion, layers, terms) -> Kernel:
-    route = _by_recursion if recursion else _by_neural_tangents
-    nngp, ntk, kept = route(x1, x2, alpha, lam, architecture, layers, terms)
-    kernel = Kernel(nngp, ntk, Kernel(*kept) if layers else None)
+    if recursion:
+        nngp, ntk, kept = _by_recursion(x1, x2, alpha, lam, architecture, layers)
+    else:
+        nngp, ntk, kept = stax_kernel(
+            x1,
+            x2,
+            alpha,
+            lam,
+            **dataclasses.asdict(architecture),
+            layers=layers,
+            terms=terms,
+        )
+    kernel = Kernel(nngp, ntk, None if kept is None else Kernel(*kept))
     if x2 is None:
         kernel = jax.tree.map(lambda k: (k + jnp.swapaxes(k, -1, -2)) / 2, kernel)
     return kernel
 
 
-def _by_recursion(x1, x2, alpha, lam, architecture, layers, terms):
+def _by_recursion(x1, x2, alpha, lam, architecture, layers):
     width, bias_std = architecture.standard_width, architecture.bias_std
     scales: dict[str, Any] = {}
     if width is not None:
-        fan_in = (x1.shape[1], width / 2, width / (2 if _relu_head(architecture) else 1))
+        relu_head = architecture.head == "relu"
+        fan_in = (x1.shape[1], width / 2, width / (2 if relu_head else 1))
         scales = dict(fan_in_scale=fan_in, bias_scale=bias_std and bias_std**-2)
     return relu_recursion(
         x1,
@@ -238,88 +252,12 @@ def _by_recursion(x1, x2, alpha, lam, architecture, layers, terms):
     )
 
 
-def _relu_head(architecture) -> bool:
-    return architecture.head == "relu"
-
-
-# ------------------------------------------------------------- neural-tangents' layers
-def _by_neural_tangents(x1, x2, alpha, lam, architecture, layers, terms):
-    with lenient():
-        stax = nt.stax
-        weight_variance = activation(architecture.activation).weight_variance
-        phi = _stax_activation(architecture.activation, terms)
-
-        def dense(variance):
-            return stax.Dense(
-                architecture.standard_width or 1,
-                W_std=variance**0.5,
-                b_std=architecture.bias_std or None,
-                parameterization="standard" if architecture.standard_width else "ntk",
-            )
-
-        def block(kernel, scales):
-            branch = stax.serial(phi, dense(weight_variance), _scale(scales[1]))
-            sum_ = stax.serial(
-                stax.FanOut(2),
-                stax.parallel(_scale(scales[0]), branch),
-                stax.FanInSum(),
-            )
-            return sum_[2](kernel)
-
-        def step(kernel, scales):
-            kept = (kernel.nngp, kernel.ntk) if layers else None
-            return block(kernel, scales), kept
-
-        first = dense(1.0)[2](x1, x2)
-        # The first block stands outside the scan: it settles nt's static fields.
-        kernel, _ = step(first, (alpha[0], lam[0]))
-        kernel, kept = jax.lax.scan(step, kernel, (alpha[1:], lam[1:]))
-        if layers:
-            ends = zip(*((k.nngp, k.ntk) for k in (first, kernel)), strict=True)
-            kept = tuple(
-                jnp.concatenate([a[None], middle, b[None]])
-                for (a, b), middle in zip(ends, kept, strict=True)
-            )
-        head = dense(1.0)
-        if _relu_head(architecture):
-            head = stax.serial(phi, dense(weight_variance))
-        out = head[2](kernel)
-    return out.nngp, out.ntk, kept
-
-
-def _stax_activation(name: str, terms: int):
-    if name == "relu":
-        return nt.stax.Relu()
-    if name == "identity":
-        return nt.stax.Identity()
-    if name == "tanh":
-        slope = lambda z: 1 / jnp.cosh(z) ** 2  # noqa: E731
-        return nt.stax.Elementwise(jnp.tanh, dual(jnp.tanh, terms), dual(slope, terms))
-    raise UserError(
-        "model.activation",
-        name,
-        "has no infinite-width layer",
-        "use relu, identity or tanh",
-    )
-
-
-@nt.stax.layer
-def _scale(c):
-    """The layer z -> c z, which stax lacks; c may be traced."""
-
-    @nt.stax.requires()
-    def kernel_fn(kernel, **_):
-        return kernel * c
-
-    return (lambda rng, shape: (shape, ())), (lambda _, z, **__: c * z), kernel_fn
-
-
 def _terms(net, x1, x2, alpha, lam) -> int:
     """Terms of the Hermite series of tanh, from a bound on the layers' variances."""
     if net.activation != "tanh":
         return 0
     inputs = [x1] if x2 is None else [x1, x2]
-    if any(isinstance(v, jax.core.Tracer) for v in (*inputs, alpha, lam)):
+    if any(isinstance(v, Tracer) for v in (*inputs, alpha, lam)):
         return _TERMS_OF_TRACED
     bias = net.bias_std**2
     largest = q = max((x**2).mean(1).max() for x in inputs) + bias

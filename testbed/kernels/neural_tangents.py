@@ -4,8 +4,8 @@
 
 neural-tangents 0.6.5 is its last release and was written for jax 0.4.  This module
 
-1. lends jax the names that it has since moved or dropped *while neural_tangents is being
-   imported*, and takes them back: jax is left as it was found;
+1. lends jax the names that it has since moved or dropped *while neural_tangents is
+   being imported*, and takes them back: jax is left as it was found;
 2. puts an empty module in the place of `neural_tangents.experimental`, the only part
    that needs TensorFlow, so that neither disk nor process has to hold it;
 3. rewrites on jax's public API the private functions that were copied from jax's

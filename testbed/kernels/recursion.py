@@ -31,26 +31,17 @@ import jax
 import jax.numpy as jnp
 
 
-def bend(theta: jax.Array) -> jax.Array:
-    """g(theta) = (sin theta - theta cos theta) / pi, to full relative precision."""
-    # Below 0.05 by its series; the first term left out is 1e-16 of the sum there.
+def _relu(h, g):
+    """Returns (p g(theta), theta) of the pair described by (H, G)."""
+    root_h, root_g = jnp.sqrt(h), jnp.sqrt(g)
+    theta = 2 * jnp.arctan2(root_h, root_g)
+    # p sin(theta) and p cos(theta) without a sine; at small angles the series of their
+    # combination, whose first term left out is 1e-16 of it at theta = 0.05.
+    large = root_h * root_g - theta * (g - h) / 2
     t2 = theta**2
     series = 1 - t2 / 10 * (1 - t2 / 28 * (1 - t2 / 54 * (1 - t2 / 88)))
-    small = theta**3 / 3 * series
-    large = jnp.sin(theta) - theta * jnp.cos(theta)
-    return jnp.where(theta < 0.05, small, large) / jnp.pi
-
-
-def _root_difference(q1, q2, p):
-    """(sqrt q1 - sqrt q2)^2 = (q1 - q2)^2 / (q1 + q2 + 2p), and 0 at q1 = q2 = 0."""
-    total = q1 + q2 + 2 * p
-    return (q1 - q2) ** 2 / jnp.where(total > 0, total, 1)
-
-
-def _relu(p, h, g):
-    """Returns (p g(theta), kappa_0) of the pair described by (p, H, G)."""
-    theta = 2 * jnp.arctan2(jnp.sqrt(h), jnp.sqrt(g))
-    return p * bend(theta), 1 - theta / jnp.pi
+    small = (g + h) / 6 * theta * t2 * series
+    return jnp.where(theta < 0.05, small, large) / jnp.pi, theta
 
 
 def relu_recursion(
@@ -90,13 +81,12 @@ def relu_recursion(
     def affine(carry, a2, l2, c_w):
         """One layer of ReLUs, of squared weights a2 (skip) and l2 (branch)."""
         q1, q2, h, g, t = carry
-        p = _product(q1, q2)
-        p_bend, kappa_0 = _relu(p, h, g)
+        p_bend, theta = _relu(h, g)
+        kappa_0 = 1 - theta / jnp.pi
         t = a2 * t + l2 * (kappa_0 * t + c_w * ((g - h) / 2 + p_bend) + c_b)
         s = a2 + l2
-        return _add_bias(
-            s * q1, s * q2, s * h - l2 * p_bend, s * g + l2 * p_bend, t, l2 * b0
-        )
+        carry = s * q1, s * q2, s * h - l2 * p_bend, s * g + l2 * p_bend, t
+        return _add_bias(*carry, l2 * b0) if b0 else carry
 
     norm1, norm2 = jnp.linalg.norm(x1, axis=1), jnp.linalg.norm(x2, axis=1)
     u1 = x1 / jnp.where(norm1 > 0, norm1, 1)[:, None]
@@ -109,7 +99,9 @@ def relu_recursion(
     )
     h, g = p * chord / 2, p * co_chord / 2
     t = c_in * (g - h) / 2 + c_b
-    carry = _add_bias(q1, q2, h, g, t, b0)
+    carry = (q1, q2, h, g, t)
+    if b0:
+        carry = _add_bias(*carry, b0)
 
     def block(carry, scales):
         new = affine(carry, scales[0] ** 2, scales[1] ** 2, c_block)
@@ -117,10 +109,8 @@ def relu_recursion(
 
     carry, kept = jax.lax.scan(block, carry, (alpha, lam))
     if layers:
-        kept = tuple(
-            jnp.concatenate([a, b[None]])
-            for a, b in zip(kept, _covariances(carry), strict=True)
-        )
+        append = lambda a, b: jnp.concatenate([a, b[None]])
+        kept = jax.tree.map(append, kept, _covariances(carry))
     if head == "relu":
         nngp, ntk = _covariances(affine(carry, 0.0, 1.0, c_head))
     else:
@@ -141,8 +131,10 @@ def _covariances(carry):
 def _add_bias(q1, q2, h, g, t, b):
     """Adds b to both variances and to the covariance."""
     p = _product(q1, q2)
-    new1, new2 = q1 + b, q2 + b
-    gap = b * _root_difference(q1[:, None], q2[None], p)
-    rise = _product(new1, new2) + p + b
-    extra = gap / jnp.where(rise > 0, rise, 1)
-    return new1, new2, h + extra, g + extra + 2 * b, t
+    total = q1[:, None] + q2[None] + 2 * p
+    # (sqrt q - sqrt q')^2 without cancellation
+    gap = (q1[:, None] - q2[None]) ** 2 / jnp.where(total > 0, total, 1)
+    q1, q2 = q1 + b, q2 + b
+    rise = _product(q1, q2) + p + b
+    extra = b * gap / jnp.where(rise > 0, rise, 1)
+    return q1, q2, h + extra, g + extra + 2 * b, t

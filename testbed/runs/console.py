@@ -32,7 +32,9 @@ class Console:
         seconds = time.perf_counter() - self._started
         self._out.print(f"[{seconds:5.1f} s] {text}", markup=False)
 
-    def comparison(self, config: "Config", experiment: "Experiment", path: Path) -> None:
+    def comparison(
+        self, config: "Config", experiment: "Experiment", path: Path
+    ) -> None:
         """Says what is about to be compared."""
         m, t, data = config.model, config.train, experiment.dataset
         clock = experiment.clock
@@ -97,8 +99,10 @@ class Console:
             table.add_column(name, justify="right")
 
         def row(title: str, metric: str, form: str = ".4g") -> None:
-            values = [final.get(f"{who}/{metric}") for who in
-                      ("finite", "linearized", "infinite")]
+            values = [
+                final.get(f"{who}/{metric}")
+                for who in ("finite", "linearized", "infinite")
+            ]
             if any(v is not None for v in values):
                 table.add_row(title, *(_number(v, form) for v in values))
 

@@ -20,7 +20,9 @@ from testbed.dynamics.clock import (
 from testbed.dynamics.infinite import LimitKernels, gp_posterior
 from testbed.dynamics.problem import Problem
 from testbed.errors import RunError, UserError
-from testbed.kernels import check_memory, infinite_kernel, readout_ntk
+from testbed.kernels import infinite_kernel
+from testbed.kernels.memory import available_bytes, readable
+from testbed.kernels.readout import readout_ntk
 from testbed.networks import build_network
 
 
@@ -65,7 +67,7 @@ def prepare(config: Config, say: Callable[[str], None]) -> Experiment:
     n, c = dataset.y_train.shape
     _check_probes(config, dataset)
     # K and Theta, the eigenvectors, and three products of their size.
-    check_memory("data.train_size", (n + len(dataset.x_test)) ** 2 * 8 * 6, n)
+    _check_memory("data.train_size", n, (n + len(dataset.x_test)) ** 2 * 8 * 6)
     net = build_network(config.model, c)
     say("computing the infinite-width kernels")
     inputs = np.concatenate([dataset.x_train, dataset.x_test])
@@ -77,12 +79,11 @@ def prepare(config: Config, say: Callable[[str], None]) -> Experiment:
     limit = LimitKernels.of(kernel.nngp, ntk, n)
     clock, bound, critical = _clock(config, limit)
     root = jax.random.key(config.train.seed)
-    keys = {name: jax.random.fold_in(root, i) for i, name in enumerate(
-        ("networks", "batches", "draws")
-    )}
-    schedule = batch_schedule(
-        keys["batches"], clock.steps, n, config.train.batch_size
-    )
+    keys = {
+        name: jax.random.fold_in(root, i)
+        for i, name in enumerate(("networks", "batches", "draws"))
+    }
+    schedule = batch_schedule(keys["batches"], clock.steps, n, config.train.batch_size)
     t = config.train
     problem = Problem(
         net,
@@ -155,9 +156,21 @@ def _check_probes(config: Config, dataset: Dataset) -> None:
         raise UserError(
             "kernel.probes", config.kernel.probes, rule, f"use at most {most}"
         )
-    probes, width, depth = 2 * config.kernel.probes, config.model.width, config.model.depth
+    probes, width, depth = (
+        2 * config.kernel.probes,
+        config.model.width,
+        config.model.depth,
+    )
     per_layer = probes * width * 4 * (dataset.n_out + 1)
     check_memory("kernel.probes", per_layer * ((depth or 1) + 2), config.kernel.probes)
+
+
+def _check_memory(field: str, value: int, needed: int) -> None:
+    """Raises UserError if kernels of `needed` bytes do not fit into memory."""
+    available = available_bytes()
+    if needed > 0.9 * available:
+        rule = f"its kernels take {readable(needed)} of {readable(available)} available"
+        raise UserError(field, value, rule, f"lower {field}")
 
 
 def _targets(config: Config, dataset: Dataset, limit: LimitKernels) -> Targets:

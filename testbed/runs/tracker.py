@@ -7,6 +7,7 @@ import contextlib
 import importlib
 import netrc
 import os
+import statistics
 import warnings
 from collections.abc import Iterable, Mapping
 from pathlib import Path
@@ -114,9 +115,6 @@ def _line(error: Exception) -> str:
 
 def _scalar(value: Any) -> Any:
     if isinstance(value, list | tuple) or getattr(value, "ndim", 0):
-        known = sorted(v for v in value if v is not None and v == v)
-        if not known:
-            return float("nan")
-        middle = len(known) // 2
-        return known[middle] if len(known) % 2 else sum(known[middle - 1 : middle + 1]) / 2
+        known = [v for v in value if v is not None and v == v]
+        return statistics.median(known) if known else float("nan")
     return float("nan") if value is None else value

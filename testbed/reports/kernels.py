@@ -1,0 +1,169 @@
+"""Figures of the tangent kernel: its change over time, its spectrum."""
+
+import numpy as np
+from matplotlib.axes import Axes
+
+from testbed.divergence import alignment
+from testbed.reports import style
+from testbed.reports.drawing import (
+    Drawing,
+    TimeAxis,
+    log_y,
+    nothing,
+    over_networks,
+    page,
+    positive,
+)
+from testbed.reports.record import Record, spread
+
+_NO_PROBES = "Not drawn: no kernels were measured (kernel.probes is 0)."
+
+
+def kernel(record: Record) -> Drawing:
+    """Change of the empirical kernel, its distance to the limit, its alignment."""
+    name, title = "kernel", "How the tangent kernel moves"
+    if "kernel/drift" not in record.metrics:
+        return Drawing(name, title, _NO_PROBES, None)
+    figure, axes = page(record, 2, 2, 6.4)
+    known = ~np.isnan(record.metrics["kernel/drift"]).all(1)
+    axis = TimeAxis(record.times[known])
+    later = record.times[known] > 0
+    finite, blue = style.PREDICTORS["finite"], style.FINITE
+
+    def series(metric: str) -> np.ndarray:
+        return record.metrics[metric][known]
+
+    ax = axes[0, 0]
+    label = "since t = 0:  |Θ_t − Θ_0| / |Θ_0|"
+    axis.networks(ax, positive(series("kernel/drift")), label=label, **finite)
+    if "kernel/error_infinite" in record.metrics:
+        label = "to the limit:  |Θ_t − Θ_∞| / |Θ_∞|"
+        kind = style.PREDICTORS["infinite"]
+        values = positive(series("kernel/error_infinite"))
+        axis.networks(ax, values, label=label, **kind)
+    ax.set_title("Relative change of the kernel")
+
+    ax = axes[0, 1]
+    values = positive(series("kernel/distance"))
+    axis.networks(ax, values, label="1 − cos(Θ_t, Θ_0)", **finite)
+    ax.set_title("Change of its shape, scale aside")
+
+    for ax in axes[0]:
+        if later.any():
+            log_y(ax)
+        else:
+            nothing(ax, "only t = 0 was measured")
+
+    ax = axes[1, 0]
+    axis.networks(ax, series("kernel/alignment"), label="Θ_t", color=blue)
+    ax.set_title("Alignment with the targets")
+    ax.set_ylabel("0: none, 1: the targets' own kernel")
+    ntk, y = record.limits.get("ntk"), record.limits.get("y/train")
+    if ntk is not None and y is not None:
+        half = len(ntk) // 2
+        level = float(alignment(ntk[:half, :half], y[:half]))
+        _limit_line(ax, level)
+
+    ax = axes[1, 1]
+    axis.networks(ax, series("kernel/top_eigenvalue"), label="Θ_t", color=blue)
+    ax.set_title("Largest eigenvalue")
+    if ntk is not None:
+        _limit_line(ax, float(np.linalg.eigvalsh(ntk)[-1]))
+    for ax in axes.flat:
+        if ax.get_legend_handles_labels()[0]:
+            axis.finish(ax, label=ax in axes[1])
+            ax.legend(loc="best")
+    caption = (
+        f"The tangent kernel Θ_t(x, x′) of each finite network on {_probes(record)}. "
+        f"{over_networks(record)} Blue compares with the network's own kernel at t = 0, "
+        "green with the kernel Θ_∞ of the infinite network, |·| being the Frobenius "
+        "norm. Upper left: relative change; at t = 0 blue is 0 and cannot stand on a "
+        "logarithmic axis, green is the fluctuation of a finite network at "
+        "initialization. Upper right: change of shape only, blind to scale. Lower left: "
+        "how much of the kernel points along the targets of the training probes. "
+        "Lower right: the largest eigenvalue. What theory expects: in the kernel regime "
+        "all of them stay where they start; at fixed depth blue falls like 1/n and the "
+        "green start like n^(−1/2). Look for a drift that grows to order 1, and for "
+        "alignment that rises with it: the network learns features."
+    )
+    return Drawing(name, title, caption, figure)
+
+
+def spectrum(record: Record) -> Drawing:
+    """Eigenvalues of the kernels on the probes."""
+    name, title = "spectrum", "Spectrum of the tangent kernel"
+    measured = record.measured("finite/kernel")
+    if not measured:
+        return Drawing(name, title, _NO_PROBES, None)
+    figure, (axes,) = page(record, 1, 2, 4.3)
+    first, last = measured[0], measured[-1]
+    limit = record.limits.get("ntk")
+    reference = None if limit is None else _descending(limit)[0]
+    index = np.arange(1, len(_kernel(record, first)[0]) + 1)
+    lines = [(first, style.START, (0, (5, 2))), (last, style.FINITE, "-")]
+    for place, color, line in lines[: 1 if first == last else 2]:
+        values = _descending(_kernel(record, place))
+        low, middle, high = spread(positive(values).T)
+        label = f"Θ at t = {record.times[place]:.3g}"
+        kind = {"color": color, "linestyle": line, "label": label}
+        _spectral_line(axes[0], index, low, middle, high, **kind)
+        if reference is not None:
+            below = positive(reference)
+            _spectral_line(
+                axes[1], index, low / below, middle / below, high / below, **kind
+            )
+    if reference is not None:
+        kind = style.PREDICTORS["infinite"] | {"label": "Θ_∞, infinite width"}
+        axes[0].plot(index, positive(reference), **kind)
+        axes[1].axhline(1, **kind)
+    else:
+        nothing(axes[1], "limits.npz is missing")
+    axes[0].set_title("Eigenvalues")
+    axes[1].set_title("In units of the infinite network's")
+    for ax in axes:
+        log_y(ax)
+        ax.set_xscale("log")
+        ax.set_xlabel("index, largest first")
+        ax.legend(loc="best")
+    caption = (
+        f"Eigenvalues of the tangent kernel on {_probes(record)}, at the start, at the "
+        "end, and of the infinite network. "
+        f"{over_networks(record)} Right: each eigenvalue divided by the infinite "
+        "network's of the same index. A mode of eigenvalue w is learned at a rate "
+        "proportional to w. Eigenvalues that rounding has made negative are left out; "
+        "the flat end of a spectrum in single precision, some 10^7 times below its "
+        "start, is rounding too. What theory expects: all curves coincide in the kernel "
+        "regime. Look for a few large eigenvalues that rise in training (features along "
+        "the targets), and for a tail that differs from the limit already at t = 0 "
+        "(finite width)."
+    )
+    return Drawing(name, title, caption, figure)
+
+
+def _probes(record: Record) -> str:
+    m = record.config["kernel.probes"]
+    return f"{m} training and {m} test examples (the probes)"
+
+
+def _limit_line(ax: Axes, level: float) -> None:
+    kind = style.PREDICTORS["infinite"]
+    ax.axhline(level, label="Θ_∞, infinite width", **kind)
+
+
+def _kernel(record: Record, index: int) -> np.ndarray:
+    found = record.at(index, "finite/kernel")
+    assert found is not None  # the index comes from `measured`
+    return found
+
+
+def _descending(kernels: np.ndarray) -> np.ndarray:
+    """Eigenvalues of (..., m, m), as (E, m), largest first."""
+    kernels = np.asarray(kernels, np.float64)
+    symmetric = (kernels + np.swapaxes(kernels, -1, -2)) / 2
+    values = np.linalg.eigvalsh(symmetric)[..., ::-1]
+    return values.reshape(-1, values.shape[-1])
+
+
+def _spectral_line(ax: Axes, index, low, middle, high, **kind) -> None:
+    ax.plot(index, middle, **kind)
+    ax.fill_between(index, low, high, color=kind["color"], alpha=0.2, linewidth=0)

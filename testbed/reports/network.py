@@ -1,0 +1,204 @@
+"""Figures of where in the network things happen: its layers, its parameters."""
+
+import numpy as np
+from matplotlib.axes import Axes
+
+from testbed.config import Config, override
+from testbed.laws import LayerLaw, layer_law
+from testbed.networks import branch_scaling
+from testbed.reports import style
+from testbed.reports.drawing import (
+    Drawing,
+    TimeAxis,
+    log_y,
+    nothing,
+    over_networks,
+    page,
+    positive,
+)
+from testbed.reports.record import Record, spread
+
+GROUPS = {"input": "#E69F00", "blocks": style.FINITE, "head": "#CC79A7"}
+
+
+def layers(record: Record) -> Drawing:
+    """Log-norm, active fraction and gradient norm of every layer, start and end."""
+    figure, (axes,) = page(record, 1, 3, 4.2)
+    law = initial_law(record)
+    moments = [
+        (0, "at t = 0", {"color": style.START, "linestyle": (0, (5, 2))}),
+        (-1, f"at t = {record.times[-1]:.3g}", {"color": style.FINITE}),
+    ]
+    if len(record.times) == 1:
+        moments = moments[:1]
+    _log_norms(axes[0], record, moments, law)
+    _active_fractions(axes[1], record, moments, law)
+    _gradient_norms(axes[2], record, moments)
+    for ax in axes[:2]:
+        ax.set_xlabel("layer l (0: the input's image)")
+    axes[2].set_xlabel("residual block")
+    handles, labels = axes[0].get_legend_handles_labels()
+    if not handles:
+        handles, labels = axes[2].get_legend_handles_labels()
+    figure.legend(handles, labels, loc="outside lower center", ncols=4)
+    theory = (
+        "Dark with a grey band: mean and standard deviation that the log-Gaussian law "
+        "predicts at t = 0 from width, depth and branch weights alone (to leading order "
+        "in 1/n; it says nothing about t > 0). "
+        if law
+        else f"No law is drawn: {_no_law(record)}. "
+    )
+    many = record.seeds > 1
+    caption = (
+        "What happens at each layer, at the start and at the end of training. Left: log "
+        "of the squared length of the hidden vector, relative to layer 0. Middle: share "
+        "of units whose activation is positive. Both are averaged over the probes"
+        f"{'; shading: one standard deviation over networks' if many else ''}. Right: "
+        "norm of the training loss's gradient in each residual block"
+        f"{', median and range over networks' if many else ''}; it falls in training as "
+        "the loss does, so compare its shape. "
+        f"{theory}What theory expects at the start: lengths that fluctuate from network "
+        "to network the more the larger d/n, and no layer whose gradient dwarfs the "
+        "others'. Look for points outside the grey band at t = 0, and for layers that "
+        "change most in training."
+    )
+    return Drawing("layers", "Layer by layer", caption, figure)
+
+
+def movement(record: Record) -> Drawing:
+    """How far each group of parameters has moved."""
+    name, title = "movement", "How far the parameters move"
+    prefix = "parameters/movement/"
+    groups = [k[len(prefix) :] for k in record.metrics if k.startswith(prefix)]
+    if not groups:
+        return Drawing(name, title, "Not drawn: it was not recorded.", None)
+    figure, ((ax,),) = page(record, 1, 1, 4.0)
+    axis = TimeAxis(record.times[record.times > 0])
+    lines = ("-", (0, (5, 2)), (0, (1, 1)))
+    if len(axis.x):
+        for i, group in enumerate(groups):
+            color = GROUPS.get(group, style.FAINT)
+            values = positive(record.metrics[prefix + group][record.times > 0])
+            kind = {"label": group, "color": color, "linestyle": lines[i % 3]}
+            axis.networks(ax, values, **kind)
+        log_y(ax)
+        axis.finish(ax)
+        ax.set_ylabel("|θ_t − θ_0| / |θ_0|")
+        ax.legend(loc="best")
+    else:
+        nothing(ax, "only t = 0 was recorded")
+    ax.set_title("Relative change of the weights")
+    scaling = (
+        " With this parameterization it falls like n^(−1/2) in input and head and like "
+        "1/n in the blocks as width n grows."
+        if record.config["model.parameterization"] == "ntk"
+        else ""
+    )
+    caption = (
+        "Distance of each group of parameters from initialization, in units of its norm "
+        "there: input is the first weight matrix, blocks are all residual blocks (hidden "
+        f"layers), head is the readout. {over_networks(record)} t = 0 is not drawn, "
+        "nothing has moved there. What theory expects: in the kernel regime every group "
+        f"moves little although the loss falls.{scaling} Look for a group that has moved "
+        "by more than a tenth or so: a straight-line (linearized) description is in "
+        "doubt there."
+    )
+    return Drawing(name, title, caption, figure)
+
+
+def initial_law(record: Record) -> LayerLaw | None:
+    """What theory predicts of this run's networks at t = 0, or None."""
+    if _no_law(record):
+        return None
+    model = override(Config(), known(record.config)).model
+    depth = int(record.config["model.depth"])
+    alpha, lam = 0.0, 1.0  # the MLP
+    if model.kind != "mlp":
+        alpha, lam = (float(v[0]) for v in branch_scaling(model).at_depth(depth))
+    return layer_law(model.width, depth, alpha, lam, model.kind == "balanced")
+
+
+def known(config: dict) -> dict:
+    """The settings that this version of the program has."""
+    from testbed.config import field_types
+
+    return {name: value for name, value in config.items() if name in field_types()}
+
+
+def _no_law(record: Record) -> str:
+    """Why there is no law for these networks; empty if there is one."""
+    c = record.config
+    if c["model.activation"] != "relu":
+        return f"it is known for ReLU, and the activation is {c['model.activation']}"
+    if c["model.bias_std"] != 0:
+        return "it is known for networks without biases"
+    return ""
+
+
+def _log_norms(ax: Axes, record: Record, moments, law: LayerLaw | None) -> None:
+    ax.set_title("Length of the hidden vector")
+    ax.set_ylabel("log( |z_l|² / |z_0|² )")
+    drawn = False
+    for place, label, kind in moments:
+        squared = record.at(place, "finite/layers/squared_norm")
+        if squared is not None:
+            log = np.log(np.maximum(np.asarray(squared, np.float64), 1e-300))
+            _over_networks(ax, log - log[:, :1], label, kind)
+            drawn = True
+    if not drawn:
+        return nothing(ax, "not measured\n(kernel.probes is 0)")
+    if law:
+        _law(ax, law.log_norm_mean, law.log_norm_var)
+
+
+def _active_fractions(ax: Axes, record: Record, moments, law: LayerLaw | None) -> None:
+    ax.set_title("Active units")
+    ax.set_ylabel("share of units with φ > 0")
+    drawn = False
+    for place, label, kind in moments:
+        active = record.at(place, "finite/layers/active_fraction")
+        if active is not None:
+            _over_networks(ax, np.asarray(active, np.float64), label, kind)
+            drawn = True
+    if not drawn:
+        return nothing(ax, "not measured\n(kernel.probes is 0)")
+    if law:
+        _law(ax, law.active_fraction, law.active_fraction_var)
+
+
+def _gradient_norms(ax: Axes, record: Record, moments) -> None:
+    ax.set_title("Gradient of the loss")
+    ax.set_ylabel("norm of the gradient in a block")
+    drawn = False
+    for place, label, kind in moments:
+        norms = record.at(place, "finite/layers/gradient_norm")
+        if norms is None or not (norms > 0).any():
+            continue
+        low, middle, high = spread(positive(norms).T)
+        block = np.arange(1, len(middle) + 1)
+        marker = "o" if len(block) == 1 else None
+        ax.plot(block, middle, label=label, marker=marker, **kind)
+        ax.fill_between(block, low, high, color=kind["color"], alpha=0.2, linewidth=0)
+        drawn = True
+    if not drawn:
+        return nothing(ax, "the blocks are not trained")
+    log_y(ax)
+
+
+def _over_networks(ax: Axes, values: np.ndarray, label: str, kind) -> None:
+    """Mean over networks and examples of (E, layers, m), with one sd over networks."""
+    layer, mean = np.arange(values.shape[1]), values.mean((0, 2))
+    marker = "o" if len(layer) == 1 else None
+    ax.plot(layer, mean, label=label, marker=marker, **kind)
+    if len(values) > 1:
+        sd = np.sqrt(values.var(0, ddof=1).mean(-1))
+        band = {"color": kind["color"], "alpha": 0.2, "linewidth": 0}
+        ax.fill_between(layer, mean - sd, mean + sd, **band)
+
+
+def _law(ax: Axes, mean: np.ndarray, var: np.ndarray) -> None:
+    layer, sd = np.arange(len(mean)), np.sqrt(var)
+    band = {"color": style.THEORY, "alpha": 0.13, "linewidth": 0}
+    ax.fill_between(layer, mean - sd, mean + sd, label="theory, ± 1 sd", **band)
+    kind = {"color": style.THEORY, "linewidth": 1.1, "linestyle": (0, (1, 1))}
+    ax.plot(layer, mean, label="theory at t = 0, mean", **kind)

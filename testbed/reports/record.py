@@ -1,0 +1,141 @@
+"""What a run's folder holds, read back."""
+
+import dataclasses
+import json
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from testbed.errors import UserError
+from testbed.runs.folder import RunFolder, arrays_name
+
+
+@dataclasses.dataclass(frozen=True, eq=False)
+class Record:
+    """A run as it was recorded; make one with `load_record`.
+
+    With T recorded times and E networks:
+
+    Attributes:
+      path: the run's folder.
+      config: {dotted name: value}.
+      steps: recorded steps, (T,) int.
+      times: t = learning rate * step, (T,).
+      metrics: {name: (T, E)}, (T, 1) for a metric that is one number; nan where it is
+        undefined or was not measured.
+      limits: kernels of the infinite network, targets, labels; see limits.npz.
+      summary: of a run that has ended; {} before.
+      environment: versions, commit, device.
+    """
+
+    path: Path
+    config: dict[str, Any]
+    steps: np.ndarray
+    times: np.ndarray
+    metrics: dict[str, np.ndarray]
+    limits: dict[str, np.ndarray]
+    summary: dict[str, Any]
+    environment: dict[str, Any]
+
+    @property
+    def seeds(self) -> int:
+        """E, the number of networks."""
+        return self.config["train.seeds"]
+
+    @property
+    def has_infinite(self) -> bool:
+        """Whether the infinite network was followed."""
+        return "infinite/loss/train" in self.metrics
+
+    @property
+    def has_labels(self) -> bool:
+        """Whether the examples have classes."""
+        return "labels/test" in self.limits
+
+    def at(self, index: int, key: str, rows: Any = ...) -> np.ndarray | None:
+        """The array `key` at the `index`-th recorded time, or None.
+
+        `rows` picks from its axes, e.g. ``np.s_[:, 3]``, before more is kept.
+        """
+        try:
+            with np.load(self.path / arrays_name(int(self.steps[index]))) as stored:
+                return stored[key][rows] if key in stored.files else None
+        except FileNotFoundError:
+            return None
+
+    def over_time(self, key: str, rows: Any = ...) -> np.ndarray | None:
+        """The array `key` at all recorded times, (T, ...), or None."""
+        found = [self.at(i, key, rows) for i in range(len(self.steps))]
+        return None if any(a is None for a in found) else np.stack(found)  # pyright: ignore
+
+    def measured(self, key: str) -> list[int]:
+        """Indices of the recorded times at which the array `key` exists."""
+        return [i for i in range(len(self.steps)) if self._has(i, key)]
+
+    def final(self, name: str) -> float:
+        """Median over networks of a metric's last value; nan if there is none."""
+        if name not in self.metrics:
+            return float("nan")
+        return float(spread(self.metrics[name][-1:])[1][0])
+
+    def _has(self, index: int, key: str) -> bool:
+        try:
+            with np.load(self.path / arrays_name(int(self.steps[index]))) as stored:
+                return key in stored.files
+        except FileNotFoundError:
+            return False
+
+
+def load_record(path: Path | str) -> Record:
+    """Reads the run in the folder `path`, finished or not.
+
+    Raises:
+      UserError: `path` is not a run's folder, holds no recorded time yet, or is
+        damaged.
+    """
+    path = Path(path)
+    folder = RunFolder(path)
+    if not (path / "config.json").is_file():
+        rule = "is not a run's folder (it has no config.json)"
+        raise UserError("path", path, rule, "give a folder that scripts/train.py made")
+    try:
+        config = folder.read_json("config.json")
+        summary = folder.read_json("summary.json") or {}
+        environment = folder.read_json("environment.json") or {}
+        rows = folder.rows()
+    except (json.JSONDecodeError, UnicodeDecodeError) as error:
+        rule = f"holds a damaged file ({error})"
+        raise UserError("path", path, rule, "run it again in another folder") from None
+    if not rows:
+        rule = "holds no recorded time yet"
+        raise UserError("path", path, rule, "wait, or continue it with --run.resume")
+    there = (path / "limits.npz").exists()
+    limits = folder.read_arrays("limits.npz") if there else {}
+    names = dict.fromkeys(name for row in rows for name in row)
+    metrics = {
+        name: _column([row.get(name) for row in rows])
+        for name in names
+        if name not in ("step", "t")
+    }
+    steps = np.array([row["step"] for row in rows], np.int64)
+    times = np.array([row["t"] for row in rows], np.float64)
+    return Record(path, config, steps, times, metrics, limits, summary, environment)
+
+
+def spread(values: np.ndarray) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+    """Lowest, median and highest over networks, (T, E) -> three (T,); nan is left out.
+
+    A time at which all are nan gives nan.
+    """
+    known = [row[~np.isnan(row)] for row in np.asarray(values, np.float64)]
+    pick = lambda f: np.array([f(row) if row.size else np.nan for row in known])
+    return pick(np.min), pick(np.median), pick(np.max)
+
+
+def _column(cells: list[Any]) -> np.ndarray:
+    """One metric's values as (T, E); a missing or null value is nan."""
+    rows = [np.atleast_1d(np.array(cell, np.float64)) for cell in cells]
+    width = max(len(row) for row in rows)
+    fill = lambda row: row if len(row) == width else np.full(width, np.nan)
+    return np.stack([fill(row) for row in rows])

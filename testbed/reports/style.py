@@ -1,0 +1,51 @@
+"""How figures look: one colour and one line for each predictor, everywhere.
+
+Colours are Okabe and Ito's, which differ for every common kind of colour blindness;
+predictors differ in their line as well.
+"""
+
+from typing import Any
+
+FINITE, LINEARIZED, INFINITE = "#0072B2", "#D55E00", "#009E73"
+INK, FAINT = "#222222", "#8A8A8A"
+START, THEORY = "#56B4E9", "#444444"
+
+PREDICTORS: dict[str, dict[str, Any]] = {
+    "finite": {"color": FINITE, "linestyle": "-"},
+    "linearized": {"color": LINEARIZED, "linestyle": (0, (5, 2))},
+    "infinite": {"color": INFINITE, "linestyle": (0, (1, 1))},
+}
+"""Line of each predictor."""
+
+PAIRS: dict[tuple[str, str], dict[str, Any]] = {
+    ("finite", "linearized"): {"color": "#CC79A7", "linestyle": "-"},
+    ("finite", "infinite"): {"color": START, "linestyle": (0, (5, 2))},
+    ("linearized", "infinite"): {"color": "#E69F00", "linestyle": (0, (1, 1))},
+}
+"""Line of each distance between two predictors."""
+
+WIDTH_INCHES = 10.0
+DPI = 120
+
+RC = {
+    "axes.grid": True,
+    "axes.labelsize": 10,
+    "axes.spines.right": False,
+    "axes.spines.top": False,
+    "axes.titlelocation": "left",
+    "axes.titlesize": 11,
+    "figure.constrained_layout.h_pad": 0.08,
+    "figure.constrained_layout.w_pad": 0.08,
+    "figure.facecolor": "white",
+    "font.family": "sans-serif",
+    "font.sans-serif": ["DejaVu Sans"],  # comes with matplotlib
+    "font.size": 9.5,
+    "grid.alpha": 0.25,
+    "grid.linewidth": 0.6,
+    "legend.fontsize": 9,
+    "legend.frameon": False,
+    "lines.linewidth": 1.8,
+    "savefig.dpi": DPI,
+    "text.usetex": False,
+}
+"""Settings of matplotlib while a report is drawn."""

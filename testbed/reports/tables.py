@@ -1,0 +1,149 @@
+"""The numbers of a report as rows of text, and the command that gives them again."""
+
+import shlex
+from collections.abc import Iterable
+from typing import Any
+
+import numpy as np
+
+from testbed.config import DEFAULT_DEPTH, Config, field_types, flatten, override
+from testbed.divergence import Departure
+from testbed.reports.predictions import departures
+from testbed.reports.record import Record, spread
+
+PREDICTORS = ("finite", "linearized", "infinite")
+SPLITS = ("train", "test")
+Row = tuple[str, ...]
+
+
+def final_losses(record: Record) -> list[Row]:
+    """(what, finite, linearized, infinite) at the last recorded time."""
+    rows = []
+    for split in SPLITS:
+        for measure, form in (("loss", ".4g"), ("accuracy", ".1%")):
+            names = [f"{who}/{measure}/{split}" for who in PREDICTORS]
+            rows.append((f"{split} {measure}", *_cells(record, names, form)))
+    return _filled(rows)
+
+
+def final_divergence(record: Record) -> list[Row]:
+    """(what, on the training set, on the test set) at the last recorded time."""
+    rows = []
+    for title, name in (
+        ("finite to linearized, relative distance", "distance/finite_linearized/{}"),
+        ("finite to infinite mean, relative distance", "distance/finite_infinite/{}"),
+        (
+            "linearized to infinite mean, relative distance",
+            "distance/linearized_infinite/{}",
+        ),
+    ):
+        names = [name.format(split) + "/relative" for split in SPLITS]
+        rows.append((title, *_cells(record, names, ".3g")))
+    names = [f"ensemble/variance_ratio/{split}" for split in SPLITS]
+    rows.append(
+        ("variance over networks / variance of the GP", *_cells(record, names, ".3g"))
+    )
+    tolerance = record.config["measure.tolerance"]
+    times = [str(Departure.of_seeds(departures(record, split))) for split in SPLITS]
+    rows.append((f"departure time at tolerance {tolerance:g}", *times))
+    for title, name in (
+        ("kernel drift (all probes)", "kernel/drift"),
+        ("kernel error against the limit (all probes)", "kernel/error_infinite"),
+    ):
+        rows.append((title, *_cells(record, [name, name], ".3g")))
+    return _filled(rows)
+
+
+def circumstances(record: Record) -> list[Row]:
+    """(what, value) of the run as a whole."""
+    s, last = record.summary, len(record.steps) - 1
+    rows = [
+        ("recorded up to", f"step {record.steps[last]}, t = {record.times[last]:.4g}"),
+        ("recorded times", f"{last + 1}"),
+    ]
+    if s:
+        by_critical = s["lr"] / s["critical_lr"]
+        rows += [
+            ("learning rate", f"{s['lr']:.4g} ({by_critical:.3g} × critical)"),
+            ("critical learning rate", f"{s['critical_lr']:.4g}"),
+            ("stability bound of the infinite network", f"{s['stability_bound']:.4g}"),
+            ("condition number of Θ_∞", _number(s["condition_number"], ".3g")),
+            ("examples", f"{s['train_size']} training, {s['test_size']} test"),
+            ("data checksum", s["data_checksum"]),
+        ]
+        posterior = s.get("nngp_posterior") or {}
+        named = [f"{k} {_number(v, '.4g')}" for k, v in posterior.items()]
+        if named:
+            rows.append(("exact NNGP regression, test set", ", ".join(named)))
+        seconds = s.get("seconds") or {}
+        named = [f"{k} {v:.1f} s" for k, v in seconds.items()]
+        if named:
+            rows.append(("time taken", ", ".join(named)))
+    return rows
+
+
+def changed_settings(record: Record) -> dict[str, Any]:
+    """{dotted name: value} of the settings that are not the defaults."""
+    default = {**flatten(Config()), "model.depth": DEFAULT_DEPTH}
+    return {k: v for k, v in _settings(record).items() if v != default[k]}
+
+
+def command(record: Record) -> str:
+    """The command line that makes this run's numbers again."""
+    words = ["python scripts/train.py"]
+    for name, value in changed_settings(record).items():
+        if name.startswith(("run.", "wandb.")) and name != "run.seed_axis":
+            continue
+        words.append(shlex.quote(f"--{name}={in_words(value)}"))
+    return " \\\n    ".join(words)
+
+
+def in_words(value: Any) -> str:
+    """A setting as the command line writes it."""
+    if isinstance(value, list | tuple):
+        return ",".join(map(str, value))
+    return repr(value) if isinstance(value, float) else str(value)
+
+
+def environment(record: Record) -> list[Row]:
+    """(what, value) of the machine and the versions."""
+    e = record.environment
+    rows = []
+    if e.get("commit"):
+        differs = ", with uncommitted changes" if e.get("modified") else ""
+        rows.append(("commit", f"{e['commit']}{differs}"))
+    if e.get("device"):
+        device = f"{e.get('devices', 1)} × {e['device']} ({e.get('backend')})"
+        rows.append(("device", device))
+    rows += [(k, str(e[k])) for k in ("platform", "python") if e.get(k)]
+    return rows + [(k, v) for k, v in (e.get("packages") or {}).items() if v]
+
+
+def _settings(record: Record) -> dict[str, Any]:
+    """The run's settings that this version of the program has, with its types."""
+    types = field_types()
+    stored = {k: v for k, v in record.config.items() if k in types}
+    return flatten(override(Config(), stored))
+
+
+def _cells(record: Record, names: Iterable[str], form: str) -> list[str]:
+    return [_cell(record, name, form) for name in names]
+
+
+def _cell(record: Record, name: str, form: str) -> str:
+    """Median and range over networks of a metric's last value; "" without one."""
+    if name not in record.metrics:
+        return ""
+    low, middle, high = (float(v[0]) for v in spread(record.metrics[name][-1:]))
+    text = _number(middle, form)
+    if low < high:
+        text += f" [{_number(low, form)}, {_number(high, form)}]"
+    return text
+
+
+def _number(value: float | None, form: str) -> str:
+    return "–" if value is None or not np.isfinite(value) else format(value, form)
+
+
+def _filled(rows: list[Row]) -> list[Row]:
+    return [row for row in rows if any(row[1:])]

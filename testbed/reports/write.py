@@ -1,0 +1,47 @@
+"""From a run's folder to its figures and its page."""
+
+import io
+from pathlib import Path
+
+from testbed.reports.record import load_record
+
+
+def write_report(path: Path) -> list[Path]:
+    """Draws the run in the folder `path`: figures/*.png and report.html.
+
+    Only the folder is read; a run that failed or has not finished is drawn as far as
+    it was recorded.  report.html carries its pictures and refers to nothing outside.
+
+    Args:
+      path: the run's folder.
+
+    Returns:
+      The PNG files, in the order of the page.
+
+    Raises:
+      UserError: `path` is not a run's folder, or holds no recorded time yet.
+      OSError: it cannot be written.
+    """
+    import matplotlib
+
+    from testbed.reports import style
+    from testbed.reports.figures import draw
+    from testbed.reports.html import render
+
+    path = Path(path)
+    record = load_record(path)
+    images = {}
+    with matplotlib.rc_context(style.RC):
+        drawings = draw(record)
+        for drawing in drawings:
+            if drawing.figure is not None:
+                png = io.BytesIO()
+                drawing.figure.savefig(png, format="png")
+                images[drawing.name] = png.getvalue()
+    (path / "figures").mkdir(exist_ok=True)
+    files = []
+    for name, png in images.items():
+        files.append(path / "figures" / f"{name}.png")
+        files[-1].write_bytes(png)
+    (path / "report.html").write_text(render(record, drawings, images), "utf-8")
+    return files

@@ -1,0 +1,157 @@
+import dataclasses
+import json
+
+import hypothesis.strategies as st
+import pytest
+from hypothesis import given, settings
+
+from testbed.cli import parse
+from testbed.config import (
+    PRESETS,
+    Config,
+    field_types,
+    flatten,
+    override,
+    preset,
+    validate,
+)
+from testbed.errors import UserError
+
+BAD = {
+    "model.width=0": "model.width=0: must be at least 1",
+    "model.depth=0": "model.depth=0: must be at least 1",
+    "model.depth=-3": "model.depth=-3: must be at least 1",
+    "model.kind=balancd": "did you mean 'balanced'?",
+    "model.branch=fixd": "did you mean 'fixed'?",
+    "model.head=rel": "did you mean 'relu'?",
+    "data.name=digit": "did you mean 'digits'?",
+    "train.optimizer=momentun": "did you mean 'momentum'?",
+    "train.loss=crossentropy": "did you mean 'cross_entropy'?",
+    "train.optimizer=sgd": "needs a batch size",
+    "train.optimizer=adam": "has no critical learning rate",
+    "train.batch_size=32": "is full-batch",
+    "train.batch_size=4096": "must be at most data.train_size",
+    "train.lr=0": "must be positive",
+    "train.lr=nan": "must be finite",
+    "train.lr_fraction=-1": "must be positive",
+    "train.momentum=1.0": "must be below 1",
+    "train.steps=0": "must be at least 1",
+    "train.seeds=two": "must be a whole number",
+    "train.seeds=2.5": "must be a whole number",
+    "train.center=maybe": "must be True or False",
+    "data.classes=3": "at least two different classes",
+    "data.classes=3,3": "at least two different classes",
+    "model.ratio=0.0001": "gives depth",
+    "measure.tolerance=0": "must be positive",
+    "kernel.ridge=-1": "must be at least 0",
+}
+
+
+@pytest.mark.parametrize("setting", BAD)
+def test_a_bad_setting_is_told_in_one_line(setting):
+    """Each mistake names its field, value, rule and remedy on a single line."""
+    with pytest.raises(UserError) as caught:
+        validate(parse([f"--{setting}"]))
+    text = str(caught.value)
+    assert BAD[setting] in text and "\n" not in text and len(text) < 400
+    assert caught.value.field and caught.value.rule and caught.value.remedy
+
+
+def test_ratio_and_depth_exclude_each_other():
+    """Both given is an error; one given sets the depth; none gives the default."""
+    with pytest.raises(UserError, match="cannot be given together"):
+        validate(parse(["--model.ratio=0.5", "--model.depth=3"]))
+    assert validate(parse(["--model.ratio=0.5"])).model.depth == 32
+    assert validate(parse(["--model.ratio", "0.25"])).model.depth == 16
+    assert validate(parse(["--model.depth=3"])).model.depth == 3
+    assert validate(parse([])).model.depth == 32
+
+
+def test_unknown_options_suggest_the_nearest():
+    """A misspelt option, preset or word is named with what was probably meant."""
+    with pytest.raises(UserError, match="did you mean '--model.width'"):
+        parse(["--model.widht=3"])
+    with pytest.raises(UserError, match="did you mean 'smoke'"):
+        parse(["--preset=smok"])
+    with pytest.raises(UserError, match="write --name=value"):
+        parse(["depth"])
+    with pytest.raises(UserError, match="needs a value"):
+        parse(["--model.width"])
+
+
+def test_all_forms_of_an_argument_mean_the_same():
+    """name=value, name value, wandb's nested dict, flags, and booleans as words."""
+    want = override(Config(), {"model.depth": 8, "run.resume": True})
+    for argv in (
+        ["--model.depth=8", "--run.resume"],
+        ["--model.depth", "8", "--run.resume=True"],
+        ["--run.resume", "--model={'depth': 8}"],
+        ["--run.resume", "True", "--model.depth=8"],
+        ["--model.depth=8.0", "--run.resume=true"],
+    ):
+        assert parse(argv) == want, argv
+    assert parse(["--data.classes=(3, 7)"]).data.classes == (3, 7)
+    assert parse(["--data.classes=[3,7]"]).data.classes == (3, 7)
+    assert parse(["--model.ratio=None"]).model.ratio is None
+    assert parse(["--train.lr=1e-3"]).train.lr == 1e-3
+    assert parse(["--run.report=False"]).run.report is False
+
+
+def test_every_preset_is_valid_and_yields_to_options():
+    """Presets pass validation; an explicit option wins over them."""
+    for name in PRESETS:
+        validate(preset(name))
+    config = validate(parse(["--model.width=7", "--preset", "smoke"]))
+    assert config.model.width == 7 and config.train.steps == 100
+
+
+def test_a_config_survives_json():
+    """flatten -> JSON -> override gives the same config back."""
+    config = validate(parse(["--data.classes=1,2", "--train.lr=0.25"]))
+    stored = json.loads(json.dumps(flatten(config)))
+    assert override(Config(), stored) == config
+
+
+def test_every_field_has_a_help_text():
+    """--help explains each option."""
+    import ast
+    import inspect
+
+    import testbed.config
+
+    tree = ast.parse(inspect.getsource(testbed.config))
+    explained = set()
+    for node in tree.body:
+        if isinstance(node, ast.ClassDef):
+            for item, after in zip(node.body, node.body[1:], strict=False):
+                is_text = isinstance(after, ast.Expr)
+                if isinstance(item, ast.AnnAssign) and is_text:
+                    explained.add((node.name, item.target.id))  # pyright: ignore
+    for group in dataclasses.fields(Config):
+        cls = type(getattr(Config(), group.name))
+        for field in dataclasses.fields(cls):
+            assert (cls.__name__, field.name) in explained, field.name
+
+
+NUMBERS = st.one_of(
+    st.integers(-3, 2000), st.floats(allow_nan=True), st.just(None), st.booleans()
+)
+TEXTS = st.sampled_from(
+    ["mlp", "resnet", "balanced", "digits", "relu", "sgd", "adam", "x", "", "1e9", "-1"]
+)
+
+
+@settings(max_examples=300, deadline=None, derandomize=True)
+@given(
+    st.dictionaries(st.sampled_from(sorted(field_types())), NUMBERS | TEXTS, max_size=6)
+)
+def test_random_settings_are_accepted_or_refused_in_one_line(values):
+    """Whatever is set, validation gives a usable config or one UserError."""
+    try:
+        config = validate(override(Config(), values))
+    except UserError as error:
+        assert "\n" not in str(error) and "=" in str(error)
+        return
+    assert config.model.depth is not None and config.model.depth >= 1
+    assert config.model.width >= 1 and config.train.steps >= 1
+    assert validate(config) == config  # validating twice changes nothing

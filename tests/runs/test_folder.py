@@ -1,0 +1,100 @@
+import json
+import os
+
+import numpy as np
+import pytest
+
+from testbed.config import override, preset, validate
+from testbed.errors import RunError, UserError
+from testbed.runs.folder import open_folder
+
+
+def config_in(path, **values):
+    settings = {"run.dir": str(path), **values}
+    return validate(override(preset("smoke"), settings))
+
+
+def test_a_folder_holds_one_run(tmp_path):
+    """A second run is refused; resuming needs the same config, run.* and wandb.* aside."""
+    path = tmp_path / "run"
+    folder = open_folder(config_in(path))
+    assert json.loads((path / "config.json").read_text())["model.width"] == 32
+    with pytest.raises(UserError, match="already holds a run; add --run.resume"):
+        open_folder(config_in(path))
+    same = config_in(path, **{"run.resume": True, "wandb.mode": "disabled"})
+    assert open_folder(same).path == folder.path
+    other = config_in(path, **{"run.resume": True, "model.width": 33})
+    with pytest.raises(UserError, match="model.width is 32 there and 33 here"):
+        open_folder(other)
+    empty = config_in(tmp_path / "none", **{"run.resume": True})
+    with pytest.raises(UserError, match="no run of this config"):
+        open_folder(empty)
+
+
+def test_resume_without_a_folder_finds_the_newest_of_the_config(tmp_path):
+    """Among several runs under root, the newest with these settings is taken."""
+    settings = {"run.dir": "", "run.root": str(tmp_path)}
+    folders = []
+    for width in (8, 8, 9):
+        values = {**settings, "model.width": width}
+        folders.append(open_folder(validate(override(preset("smoke"), values))))
+    for age, folder in enumerate(folders):
+        os.utime(folder.path / "config.json", (age, age))
+    values = {**settings, "model.width": 8, "run.resume": True}
+    found = open_folder(validate(override(preset("smoke"), values)))
+    assert found.path == folders[1].path and found.resumed
+
+
+def test_rows_survive_a_torn_line_and_are_cut_at_a_step(tmp_path):
+    """What was flushed is read back; a half-written last line is not."""
+    folder = open_folder(config_in(tmp_path / "run"))
+    for step in (0, 1, 5):
+        folder.append_row({"step": step, "t": 0.1 * step, "x": np.float32(1 / 3)})
+    with open(folder.path / "metrics.jsonl", "a") as file:
+        file.write('{"step": 9, "t": 0.')
+    assert [row["step"] for row in folder.rows()] == [0, 1, 5]
+    before = (folder.path / "metrics.jsonl").read_bytes()
+    assert [row["step"] for row in folder.forget_after(1)] == [0, 1]
+    after = (folder.path / "metrics.jsonl").read_bytes()
+    assert before.startswith(after) and after.count(b"\n") == 2  # kept to the byte
+
+
+def test_numbers_that_are_not_finite_become_null(tmp_path):
+    """metrics.jsonl is strict JSON."""
+    folder = open_folder(config_in(tmp_path / "run"))
+    folder.append_row({"step": 0, "x": np.array([1.0, np.nan]), "y": float("inf")})
+    assert folder.rows()[0] == {"step": 0, "x": [1.0, None], "y": None}
+
+
+def test_arrays_round_trip_with_slashes_in_their_names(tmp_path):
+    """What is read is what was written, and no partial file is left."""
+    folder = open_folder(config_in(tmp_path / "run"))
+    arrays = {"finite/outputs/train": np.arange(6.0).reshape(2, 3)}
+    folder.write_arrays("arrays/000000001.npz", arrays)
+    back = folder.read_arrays("arrays/000000001.npz")
+    np.testing.assert_array_equal(
+        back["finite/outputs/train"], np.arange(6.0).reshape(2, 3)
+    )
+    assert [p.name for p in (folder.path / "arrays").iterdir()] == ["000000001.npz"]
+
+
+def test_a_folder_that_cannot_be_made_is_a_users_mistake(tmp_path):
+    """A path below a file is refused in one line."""
+    (tmp_path / "file").write_text("")
+    with pytest.raises(UserError, match="cannot be made"):
+        open_folder(config_in(tmp_path / "file" / "run"))
+
+
+def test_a_write_that_fails_stops_the_run_and_keeps_the_records(tmp_path, monkeypatch):
+    """No space left: a RunError that says so, rows before it intact."""
+    folder = open_folder(config_in(tmp_path / "run"))
+    folder.append_row({"step": 0})
+
+    def full(*_):
+        raise OSError(28, "No space left on device")
+
+    monkeypatch.setattr(os, "fsync", full)
+    with pytest.raises(RunError, match="No space left on device.*--run.resume"):
+        folder.append_row({"step": 1})
+    monkeypatch.undo()
+    assert folder.rows()[0] == {"step": 0}
