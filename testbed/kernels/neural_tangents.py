@@ -230,7 +230,8 @@ def _empirical_replacements(empirical):
         cost: Any = (lowered.compile() if optimize else lowered).cost_analysis()
         return (cost[0] if isinstance(cost, (list, tuple)) else cost)["flops"]
 
-    return locals()
+    new = locals()
+    return {name: new[name] for name in REPLACED["empirical"]}
 
 
 # ----------------------------------------- neural_tangents._src.predict, rewritten
@@ -273,15 +274,15 @@ def _load() -> Any:
         module = importlib.import_module("neural_tangents")
 
     source = "neural_tangents._src."
+    for part, names in REPLACED.items():
+        for name in names:
+            if not hasattr(sys.modules[source + part], name):
+                raise ImportError(f"{source}{part} has no {name}: unknown version")
     empirical, predict = (sys.modules[source + m] for m in ("empirical", "predict"))
-    for part, new in (
-        (empirical, _empirical_replacements(empirical)),
-        (predict, _predict_replacements(predict)),
-    ):
-        for name in REPLACED[part.__name__.removeprefix(source)]:
-            if not hasattr(part, name):
-                raise ImportError(f"{part.__name__} has no {name}: unknown version")
-            setattr(part, name, new[name])
+    for name, new in _empirical_replacements(empirical).items():
+        setattr(empirical, name, new)
+    for name, new in _predict_replacements(predict).items():
+        setattr(predict, name, new)
     # What these modules still look up in jax's namespaces when they run.
     empirical.__dict__["ad"] = types.SimpleNamespace(
         source_info_util=source_info_util,

@@ -95,7 +95,12 @@ class TimeAxis:
         ax.plot(self.x[later], y[later], label=label, **kind)
         at_zero = {k: v for k, v in kind.items() if k in ("color", "alpha", "zorder")}
         ax.plot(
-            self.x[~later], y[~later], linestyle="", marker="o", markersize=dot, **at_zero
+            self.x[~later],
+            y[~later],
+            linestyle="",
+            marker="o",
+            markersize=dot,
+            **at_zero,
         )
 
     def band(self, ax: Axes, low: np.ndarray, high: np.ndarray, **kind: Any) -> None:
@@ -149,7 +154,9 @@ def log_y(*panels: Axes) -> None:
             ax.set_yscale("log")
     for ax in panels:  # limits may be shared
         if ax.get_yscale() == "log":
-            _name_ticks(ax.yaxis, {v: written(v) for v in round_numbers(*ax.get_ylim())})
+            _name_ticks(
+                ax.yaxis, {v: written(v) for v in round_numbers(*ax.get_ylim())}
+            )
 
 
 def log_x(ax: Axes, low: float, high: float) -> None:

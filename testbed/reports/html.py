@@ -1,6 +1,7 @@
 """The report as one HTML file that needs nothing outside itself."""
 
 import base64
+import re
 from collections.abc import Mapping, Sequence
 from html import escape
 
@@ -128,7 +129,7 @@ def _settings(record: Record) -> str:
 def _figures(drawings: Sequence[Drawing], images: Mapping[str, bytes]) -> str:
     parts = []
     for number, drawing in enumerate(drawings, 1):
-        name, caption = escape(drawing.title), escape(drawing.caption)
+        name, caption = escape(drawing.title), _mathematics(drawing.caption)
         image = ""
         if drawing.name in images:
             data = base64.b64encode(images[drawing.name]).decode()
@@ -142,7 +143,7 @@ def _figures(drawings: Sequence[Drawing], images: Mapping[str, bytes]) -> str:
 
 def _definitions(record: Record) -> str:
     terms = "".join(
-        f"<dt>{escape(term)}</dt><dd>{escape(text)}</dd>"
+        f"<dt>{_mathematics(term)}</dt><dd>{_mathematics(text)}</dd>"
         for term, text in glossary(record)
     )
     return f"<dl>{terms}</dl>"
@@ -170,14 +171,18 @@ def _reproduce(record: Record) -> str:
     )
 
 
+def _mathematics(text: str) -> str:
+    """Escaped text with Θ_0 and n^(−1/2) as indices and powers."""
+    text = re.sub(r"([Θθzf])_([t0l∞])", r"\1<sub>\2</sub>", escape(text))
+    return re.sub(r"\^\(?([−\d/]+)\)?", r"<sup>\1</sup>", text)
+
+
 def _table(
     rows: Sequence[tables.Row], header: Sequence[str] = (), title: str = ""
 ) -> str:
-    cells = lambda row, tag: "".join(f"<{tag}>{escape(c)}</{tag}>" for c in row)
+    cells = lambda row, tag: "".join(f"<{tag}>{_mathematics(c)}</{tag}>" for c in row)
     head = f"<thead><tr>{cells(header, 'th')}</tr></thead>" if header else ""
     body = "".join(f"<tr>{cells(row, 'td')}</tr>" for row in rows)
     named = f"<caption>{escape(title)}</caption>" if title else ""
     kind = "" if header else ' class="plain"'
-    return (
-        f'<div class="wide"><table{kind}>{named}{head}<tbody>{body}</tbody></table></div>'
-    )
+    return f'<div class="wide"><table{kind}>{named}{head}<tbody>{body}</tbody></table></div>'

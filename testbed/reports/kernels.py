@@ -8,6 +8,7 @@ from testbed.reports import style
 from testbed.reports.drawing import (
     Drawing,
     TimeAxis,
+    log_x,
     log_y,
     nothing,
     over_networks,
@@ -16,6 +17,7 @@ from testbed.reports.drawing import (
 )
 from testbed.reports.record import Record, spread
 
+_T, _0, _INF = r"\Theta_t", r"\Theta_0", r"\Theta_\infty"
 _NO_PROBES = "Not drawn: no kernels were measured (kernel.probes is 0)."
 
 
@@ -34,10 +36,10 @@ def kernel(record: Record) -> Drawing:
         return record.metrics[metric][known]
 
     ax = axes[0, 0]
-    label = "since t = 0:  |Θ_t − Θ_0| / |Θ_0|"
+    label = rf"since t = 0: $|{_T} - {_0}| / |{_0}|$"
     axis.networks(ax, positive(series("kernel/drift")), label=label, **finite)
     if "kernel/error_infinite" in record.metrics:
-        label = "to the limit:  |Θ_t − Θ_∞| / |Θ_∞|"
+        label = rf"to the limit: $|{_T} - {_INF}| / |{_INF}|$"
         kind = style.PREDICTORS["infinite"]
         values = positive(series("kernel/error_infinite"))
         axis.networks(ax, values, label=label, **kind)
@@ -45,7 +47,7 @@ def kernel(record: Record) -> Drawing:
 
     ax = axes[0, 1]
     values = positive(series("kernel/distance"))
-    axis.networks(ax, values, label="1 − cos(Θ_t, Θ_0)", **finite)
+    axis.networks(ax, values, label=rf"$1 - \cos({_T}, {_0})$", **finite)
     ax.set_title("Change of its shape, scale aside")
 
     for ax in axes[0]:
@@ -55,7 +57,7 @@ def kernel(record: Record) -> Drawing:
             nothing(ax, "only t = 0 was measured")
 
     ax = axes[1, 0]
-    axis.networks(ax, series("kernel/alignment"), label="Θ_t", color=blue)
+    axis.networks(ax, series("kernel/alignment"), label=f"${_T}$", color=blue)
     ax.set_title("Alignment with the targets")
     ax.set_ylabel("0: none, 1: the targets' own kernel")
     ntk, y = record.limits.get("ntk"), record.limits.get("y/train")
@@ -65,7 +67,7 @@ def kernel(record: Record) -> Drawing:
         _limit_line(ax, level)
 
     ax = axes[1, 1]
-    axis.networks(ax, series("kernel/top_eigenvalue"), label="Θ_t", color=blue)
+    axis.networks(ax, series("kernel/top_eigenvalue"), label=f"${_T}$", color=blue)
     ax.set_title("Largest eigenvalue")
     if ntk is not None:
         _limit_line(ax, float(np.linalg.eigvalsh(ntk)[-1]))
@@ -104,7 +106,7 @@ def spectrum(record: Record) -> Drawing:
     for place, color, line in lines[: 1 if first == last else 2]:
         values = _descending(_kernel(record, place))
         low, middle, high = spread(positive(values).T)
-        label = f"Θ at t = {record.times[place]:.3g}"
+        label = f"at t = {record.times[place]:.3g}"
         kind = {"color": color, "linestyle": line, "label": label}
         _spectral_line(axes[0], index, low, middle, high, **kind)
         if reference is not None:
@@ -113,7 +115,7 @@ def spectrum(record: Record) -> Drawing:
                 axes[1], index, low / below, middle / below, high / below, **kind
             )
     if reference is not None:
-        kind = style.PREDICTORS["infinite"] | {"label": "Θ_∞, infinite width"}
+        kind = style.PREDICTORS["infinite"] | {"label": f"${_INF}$, infinite width"}
         axes[0].plot(index, positive(reference), **kind)
         axes[1].axhline(1, **kind)
     else:
@@ -122,7 +124,7 @@ def spectrum(record: Record) -> Drawing:
     axes[1].set_title("In units of the infinite network's")
     for ax in axes:
         log_y(ax)
-        ax.set_xscale("log")
+        log_x(ax, 1, len(index))
         ax.set_xlabel("index, largest first")
         ax.legend(loc="best")
     caption = (
@@ -147,7 +149,7 @@ def _probes(record: Record) -> str:
 
 def _limit_line(ax: Axes, level: float) -> None:
     kind = style.PREDICTORS["infinite"]
-    ax.axhline(level, label="Θ_∞, infinite width", **kind)
+    ax.axhline(level, label=f"${_INF}$, infinite width", **kind)
 
 
 def _kernel(record: Record, index: int) -> np.ndarray:

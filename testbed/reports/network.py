@@ -3,7 +3,7 @@
 import numpy as np
 from matplotlib.axes import Axes
 
-from testbed.config import Config, override
+from testbed.config import Config, field_types, override
 from testbed.laws import LayerLaw, layer_law
 from testbed.networks import branch_scaling
 from testbed.reports import style
@@ -53,9 +53,10 @@ def layers(record: Record) -> Drawing:
         "What happens at each layer, at the start and at the end of training. Left: log "
         "of the squared length of the hidden vector, relative to layer 0. Middle: share "
         "of units whose activation is positive. Both are averaged over the probes"
-        f"{'; shading: one standard deviation over networks' if many else ''}. Right: "
+        f"{'; light blue shading: one standard deviation over networks at t = 0' * many}. "
+        "Right: "
         "norm of the training loss's gradient in each residual block"
-        f"{', median and range over networks' if many else ''}; it falls in training as "
+        f"{', median and range over networks' * many}; it falls in training as "
         "the loss does, so compare its shape. "
         f"{theory}What theory expects at the start: lengths that fluctuate from network "
         "to network the more the larger d/n, and no layer whose gradient dwarfs the "
@@ -70,6 +71,7 @@ def movement(record: Record) -> Drawing:
     name, title = "movement", "How far the parameters move"
     prefix = "parameters/movement/"
     groups = [k[len(prefix) :] for k in record.metrics if k.startswith(prefix)]
+    groups.sort(key=lambda g: list(GROUPS).index(g) if g in GROUPS else len(GROUPS))
     if not groups:
         return Drawing(name, title, "Not drawn: it was not recorded.", None)
     figure, ((ax,),) = page(record, 1, 1, 4.0)
@@ -83,7 +85,7 @@ def movement(record: Record) -> Drawing:
             axis.networks(ax, values, **kind)
         log_y(ax)
         axis.finish(ax)
-        ax.set_ylabel("|θ_t − θ_0| / |θ_0|")
+        ax.set_ylabel(r"$|\theta_t - \theta_0| / |\theta_0|$")
         ax.legend(loc="best")
     else:
         nothing(ax, "only t = 0 was recorded")
@@ -120,9 +122,8 @@ def initial_law(record: Record) -> LayerLaw | None:
 
 def known(config: dict) -> dict:
     """The settings that this version of the program has."""
-    from testbed.config import field_types
-
-    return {name: value for name, value in config.items() if name in field_types()}
+    types = field_types()
+    return {name: value for name, value in config.items() if name in types}
 
 
 def _no_law(record: Record) -> str:
@@ -137,13 +138,13 @@ def _no_law(record: Record) -> str:
 
 def _log_norms(ax: Axes, record: Record, moments, law: LayerLaw | None) -> None:
     ax.set_title("Length of the hidden vector")
-    ax.set_ylabel("log( |z_l|² / |z_0|² )")
+    ax.set_ylabel(r"$\log(|z_l|^2 / |z_0|^2)$")
     drawn = False
     for place, label, kind in moments:
         squared = record.at(place, "finite/layers/squared_norm")
         if squared is not None:
             log = np.log(np.maximum(np.asarray(squared, np.float64), 1e-300))
-            _over_networks(ax, log - log[:, :1], label, kind)
+            _over_networks(ax, log - log[:, :1], label, kind, shade=place == 0)
             drawn = True
     if not drawn:
         return nothing(ax, "not measured\n(kernel.probes is 0)")
@@ -153,12 +154,13 @@ def _log_norms(ax: Axes, record: Record, moments, law: LayerLaw | None) -> None:
 
 def _active_fractions(ax: Axes, record: Record, moments, law: LayerLaw | None) -> None:
     ax.set_title("Active units")
-    ax.set_ylabel("share of units with φ > 0")
+    ax.set_ylabel(r"share of units with $\phi > 0$")
     drawn = False
     for place, label, kind in moments:
         active = record.at(place, "finite/layers/active_fraction")
         if active is not None:
-            _over_networks(ax, np.asarray(active, np.float64), label, kind)
+            values = np.asarray(active, np.float64)
+            _over_networks(ax, values, label, kind, shade=place == 0)
             drawn = True
     if not drawn:
         return nothing(ax, "not measured\n(kernel.probes is 0)")
@@ -185,12 +187,14 @@ def _gradient_norms(ax: Axes, record: Record, moments) -> None:
     log_y(ax)
 
 
-def _over_networks(ax: Axes, values: np.ndarray, label: str, kind) -> None:
+def _over_networks(
+    ax: Axes, values: np.ndarray, label: str, kind: dict, shade: bool
+) -> None:
     """Mean over networks and examples of (E, layers, m), with one sd over networks."""
     layer, mean = np.arange(values.shape[1]), values.mean((0, 2))
     marker = "o" if len(layer) == 1 else None
     ax.plot(layer, mean, label=label, marker=marker, **kind)
-    if len(values) > 1:
+    if shade and len(values) > 1:
         sd = np.sqrt(values.var(0, ddof=1).mean(-1))
         band = {"color": kind["color"], "alpha": 0.2, "linewidth": 0}
         ax.fill_between(layer, mean - sd, mean + sd, **band)
@@ -200,5 +204,5 @@ def _law(ax: Axes, mean: np.ndarray, var: np.ndarray) -> None:
     layer, sd = np.arange(len(mean)), np.sqrt(var)
     band = {"color": style.THEORY, "alpha": 0.13, "linewidth": 0}
     ax.fill_between(layer, mean - sd, mean + sd, label="theory, ± 1 sd", **band)
-    kind = {"color": style.THEORY, "linewidth": 1.1, "linestyle": (0, (1, 1))}
+    kind = {"color": style.THEORY, "linewidth": 1.4, "linestyle": (0, (4, 1, 1, 1))}
     ax.plot(layer, mean, label="theory at t = 0, mean", **kind)

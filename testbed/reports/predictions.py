@@ -9,7 +9,6 @@ from testbed.reports.drawing import (
     Drawing,
     TimeAxis,
     log_y,
-    nothing,
     over_networks,
     page,
     positive,
@@ -36,7 +35,8 @@ def losses(record: Record) -> Drawing:
                 values = record.metrics.get(f"{who}/{measure}/{split}")
                 if values is not None:
                     label = "infinite, mean prediction" if who == "infinite" else who
-                    axis.networks(ax, values, label=label, **kind)
+                    over = 3 if who == "finite" else 2
+                    axis.networks(ax, values, label=label, zorder=over, **kind)
             if measure == "loss" and expected:
                 single = {"color": style.INFINITE, "linewidth": 1.0, "linestyle": "-"}
                 label = "infinite, expected for one network"
@@ -46,12 +46,11 @@ def losses(record: Record) -> Drawing:
                 label = "infinite, exact NNGP regression"
                 ax.axhline(level, color=style.FAINT, lw=1.0, ls="-.", label=label)
             ax.set_title(f"{measure.capitalize()}, {SPLITS[split]}")
-            if measure == "loss":
-                log_y(ax)
             axis.finish(ax, label=row == rows - 1)
         axes[row, 0].set_ylabel(
             _loss_unit(record) if measure == "loss" else "share classified right"
         )
+    log_y(*axes[0])
     handles, labels = axes[0, 1].get_legend_handles_labels()
     figure.legend(handles, labels, loc="outside lower center", ncols=3)
     return Drawing("losses", "Loss while training", _losses_caption(record), figure)
@@ -59,35 +58,38 @@ def losses(record: Record) -> Drawing:
 
 def distances(record: Record) -> Drawing:
     """Relative distances between predictors over time, and when they part."""
-    figure, axes = page(record, 1, 2, 4.6, sharey=True)
-    axis = TimeAxis(record.times[record.times > 0])
-    tolerance = record.config["measure.tolerance"]
-    departures = []
-    for ax, split in zip(axes[0], SPLITS, strict=True):
-        for (one, other), kind in style.PAIRS.items():
-            values = record.metrics.get(f"distance/{one}_{other}/{split}/relative")
-            if values is None or not len(axis.x):
-                continue
-            values = positive(values[record.times > 0])
-            reference = "infinite mean" if other == "infinite" else other
-            if values.shape[1] > 1 and (one, other) == ("finite", "linearized"):
-                for seed in values.T[:_DRAWN]:
-                    axis.plot(ax, seed, linewidth=0.7, alpha=0.7, **kind)
-            label = f"{one} to {reference}"
-            axis.plot(ax, spread(values)[1], label=label, **kind)
-        text = _mark_departure(ax, record, split, tolerance)
-        departures.append(f"{SPLITS[split]}: {text}")
-        ax.set_title(f"Relative distance, {SPLITS[split]}")
-        if len(axis.x):
-            log_y(ax)
-            axis.finish(ax)
-        else:
-            nothing(ax, "only t = 0 was recorded,\nwhere no distance has a unit")
-    axes[0, 0].set_ylabel("distance / way the reference has gone")
-    handles, labels = axes[0, 0].get_legend_handles_labels()
-    figure.legend(handles, labels, loc="outside lower center", ncols=4)
-    caption = _distances_caption(record, tolerance, departures)
-    return Drawing("distances", "When the predictors part", caption, figure)
+    name, title = "distances", "When the predictors part"
+    later = record.times > 0
+    if not later.any():
+        reason = "Not drawn: only t = 0 was recorded, where no distance has a unit."
+        return Drawing(name, title, reason, None)
+    rows = 2 if record.has_infinite else 1
+    figure, axes = page(record, rows, 2, 1.2 + 2.9 * rows, sharex=True, sharey="row")
+    axis = TimeAxis(record.times[later])
+    for row in range(rows):
+        for ax, split in zip(axes[row], SPLITS, strict=True):
+            for (one, other), kind in style.PAIRS.items():
+                if (other == "infinite") != (row == 1):
+                    continue
+                values = record.metrics[f"distance/{one}_{other}/{split}/relative"]
+                values = positive(values[later])
+                if row == 0 and values.shape[1] > 1:
+                    for seed in values.T[:_DRAWN]:
+                        thin = kind | {"linewidth": 0.7, "alpha": 0.7}
+                        axis.plot(ax, seed, **thin)
+                label = f"{one} to {'infinite mean' if row else other}"
+                axis.plot(ax, spread(values)[1], label=label, **kind)
+            if row == 0:
+                _mark_departure(ax, record, split)
+            else:
+                ax.set_title(f"To the infinite network's mean, {SPLITS[split]}")
+            axis.finish(ax, label=row == rows - 1)
+        axes[row, 0].set_ylabel("relative distance")
+        log_y(*axes[row])
+    found = [axes[row, 0].get_legend_handles_labels() for row in range(rows)]
+    handles, labels = (sum(parts, []) for parts in zip(*found, strict=True))
+    figure.legend(handles, labels, loc="outside lower center", ncols=3)
+    return Drawing(name, title, _distances_caption(record), figure)
 
 
 def ensemble(record: Record) -> Drawing:
@@ -106,14 +108,19 @@ def ensemble(record: Record) -> Drawing:
     mean = record.over_time("infinite/outputs/test", np.s_[picked])
     variance = record.over_time("infinite/variance/test", np.s_[picked])
     if seen["finite"] is None:
-        return Drawing(name, title, "Not drawn: the recorded outputs are missing.", None)
+        return Drawing(
+            name, title, "Not drawn: the recorded outputs are missing.", None
+        )
     lines = -(-len(picked) // 3)
     figure, axes = page(record, lines, 3, 0.9 + 2.5 * lines, sharex=True, sharey=True)
     axis = TimeAxis(record.times)
     for place, (example, output) in enumerate(zip(picked, outputs, strict=True)):
         ax = axes.flat[place]
         if mean is not None and variance is not None:
-            centre, sd = mean[:, place, output], np.sqrt(np.maximum(variance[:, place], 0))
+            centre, sd = (
+                mean[:, place, output],
+                np.sqrt(np.maximum(variance[:, place], 0)),
+            )
             band = {"color": style.INFINITE, "label": "Gaussian process, mean ± 2 sd"}
             axis.band(ax, centre - 2 * sd, centre + 2 * sd, **band)
             kind = style.PREDICTORS["infinite"]
@@ -134,7 +141,7 @@ def ensemble(record: Record) -> Drawing:
         ax.set_ylabel("output of the true class" if y.shape[1] > 1 and record.has_labels
                       else "output")  # fmt: skip
     handles, labels = axes[0, 0].get_legend_handles_labels()
-    figure.legend(handles, labels, loc="outside lower center", ncols=5)
+    figure.legend(handles, labels, loc="outside lower center", ncols=3)
     return Drawing(name, title, _ensemble_caption(record, mean is not None), figure)
 
 
@@ -145,37 +152,43 @@ def departures(record: Record, split: str) -> np.ndarray:
     return departure_time(record.times, values, tolerance)
 
 
-def _mark_departure(ax: Axes, record: Record, split: str, tolerance: float) -> str:
-    """Draws the tolerance and each network's departure; returns it in words."""
+def _mark_departure(ax: Axes, record: Record, split: str) -> None:
+    """Draws the tolerance and each network's departure from its linearization."""
+    tolerance = record.config["measure.tolerance"]
     each = departures(record, split)
-    summary = Departure.of_seeds(each)
     left = each[np.isfinite(each)]
-    ax.axhline(tolerance, color=style.INK, lw=1.0, ls=(0, (6, 3)),
-               label=f"tolerance, {tolerance:g}")  # fmt: skip
-    if not summary.of:
-        return "nothing can be said, no time after t = 0 was recorded"
-    if not left.size:
-        text = "no network departs"
-    else:
-        ax.plot(left, np.full(left.size, tolerance), linestyle="", marker="v",
-                markersize=8, color=style.INK, zorder=5,
-                label="departure of a network")  # fmt: skip
-        if np.isfinite(summary.median):
-            ax.axvline(summary.median, color=style.INK, lw=0.8, ls=":")
-        text = _departure_words(summary)
-    ax.text(0.02, 0.98, text, transform=ax.transAxes, va="top", fontsize=9)
-    return text
+    rule = {"color": style.INK, "linewidth": 1.0, "linestyle": (0, (6, 3))}
+    ax.axhline(tolerance, label=f"tolerance, {tolerance:g}", **rule)
+    label = "a network departs"
+    marker = {"marker": "v", "markersize": 7, "linestyle": "", "color": style.INK}
+    ax.plot(left, np.full(left.size, tolerance), label=label, zorder=5, **marker)
+    summary = Departure.of_seeds(each)
+    if np.isfinite(summary.median):
+        ax.axvline(summary.median, color=style.INK, lw=0.8, ls=":")
+    ax.set_title(
+        f"To the own linearization, {SPLITS[split]}:\n{_departure_words(summary)}"
+    )
 
 
 def _departure_words(d: Departure) -> str:
+    if not d.of:
+        return "nothing can be said"
+    if not d.departed:
+        return "no network departs" if d.of > 1 else "it does not depart"
     if d.of == 1:
         return f"departs at t = {d.lowest:.3g}"
-    span = f"t = {d.lowest:.3g}" + (
-        f" to {d.highest:.3g}" if d.highest > d.lowest else ""
-    )
+    span = f"t = {d.lowest:.3g}"
+    if d.highest > d.lowest:
+        span += f" to {d.highest:.3g}"
     if d.departed < d.of:
         return f"{d.departed} of {d.of} networks depart, at {span}"
-    return f"all {d.of} networks depart, at {span} (median {d.median:.3g})"
+    return f"all {d.of} networks depart, at {span}"
+
+
+def _above_at_end(record: Record, split: str) -> int:
+    """How many networks are above the tolerance at the last recorded time."""
+    last = record.metrics[f"distance/finite_linearized/{split}/relative"][-1]
+    return int((last > record.config["measure.tolerance"]).sum())
 
 
 def _expected_losses(record: Record) -> dict[str, np.ndarray] | None:
@@ -254,6 +267,11 @@ def _losses_caption(record: Record) -> str:
                 "with that one"
             )
         infinite += ". "
+        if record.has_labels:
+            infinite += (
+                "The accuracy of the mean is not that of one network either: averaging "
+                "removes what single networks start with. "
+            )
     else:
         infinite = "No kernel describes adam's steps, so there is no infinite network. "
     posterior = ""
@@ -265,31 +283,40 @@ def _losses_caption(record: Record) -> str:
     return (
         "Blue: the finite networks. Dashed orange: each network's linearization at its "
         f"own initialization, trained by the same steps. {over_networks(record)} "
-        f"{infinite}{posterior}Dots at 0 are before training. What theory expects: wide "
+        f"{infinite}{posterior}Dots at 0 are before training, where "
+        "blue and orange are the same. What theory expects: wide "
         "and shallow networks (small d/n) follow their linearization, so blue covers "
         "orange. Look for where blue leaves orange, and which of the two is lower on "
         "the test set afterwards."
     )
 
 
-def _distances_caption(record: Record, tolerance: float, found: list[str]) -> str:
-    thin = "thin lines are single networks, the thick one their median; "
+def _distances_caption(record: Record) -> str:
+    tolerance = record.config["measure.tolerance"]
     infinite = (
-        "The distances to the infinite network's mean fall from large values, because a "
-        "finite network starts at its own random function and the mean at 0: in them "
-        "only the late part speaks about training. "
+        "Lower row: distance to the infinite network's mean. It falls from large values, "
+        "because a network starts at its own random function and the mean at 0; only "
+        "its late part speaks about training. "
+        if record.has_infinite
+        else ""
     )
+    found = []
+    for split in SPLITS:
+        words = _departure_words(Departure.of_seeds(departures(record, split)))
+        above = _above_at_end(record, split)
+        found.append(f"{SPLITS[split]}: {words}, and {above} are above it at the end")
     return (
-        "Distance between two predictors, root mean square over examples and outputs, "
-        "in units of how far the second one has moved since t = 0: 0.1 is a tenth of "
-        f"the way. Purple: finite networks to their own linearizations "
-        f"({thin if record.seeds > 1 else ''}it starts near 0 since both leave the same "
-        "function with the same slope). "
-        f"{infinite if record.has_infinite else ''}"
-        f"A network departs when purple first passes {tolerance:g} (triangles, at "
-        f"recorded times; dotted: the median). Here, {'; '.join(found)}. t = 0 is not "
+        "Distance between two predictors: root mean square over examples and outputs, "
+        "in units of how far the second one has moved since t = 0, so that 0.1 is a "
+        "tenth of the way. Upper row: each finite network to its own linearization"
+        f"{' (thin), and the median of them (thick)' if record.seeds > 1 else ''}; both "
+        "leave the same function with the same slope. A network departs at the first "
+        f"recorded time with more than {tolerance:g} (triangles; dotted: the median); "
+        f"it may come back below later. Here, {'; '.join(found)}. {infinite}t = 0 is not "
         "drawn: nothing has moved there, so the distance has no unit. What theory "
-        "expects: purple stays low as width grows at fixed depth, and rises with d/n."
+        "expects: the upper curves stay low as width grows at fixed depth, and rise with "
+        "d/n. A large learning rate adds a hump at the start, where the steepest modes "
+        "overshoot."
     )
 
 
@@ -297,9 +324,7 @@ def _ensemble_caption(record: Record, infinite: bool) -> str:
     shown = "output of the true class" if record.has_labels else "first output"
     if record.has_labels and record.limits["y/test"].shape[1] == 1:
         shown = "output (class 0 is coded −1, class 1 is coded +1)"
-    drawn = (
-        f" (the first {_DRAWN} of {record.seeds})" if record.seeds > _DRAWN else ""
-    )
+    drawn = f" (the first {_DRAWN} of {record.seeds})" if record.seeds > _DRAWN else ""
     process = (
         "Dotted green with its band: mean and two standard deviations of the Gaussian "
         "process that infinitely wide networks follow, so about 19 of 20 networks "

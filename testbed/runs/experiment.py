@@ -156,13 +156,9 @@ def _check_probes(config: Config, dataset: Dataset) -> None:
         raise UserError(
             "kernel.probes", config.kernel.probes, rule, f"use at most {most}"
         )
-    probes, width, depth = (
-        2 * config.kernel.probes,
-        config.model.width,
-        config.model.depth,
-    )
-    per_layer = probes * width * 4 * (dataset.n_out + 1)
-    check_memory("kernel.probes", per_layer * ((depth or 1) + 2), config.kernel.probes)
+    probes, m = config.kernel.probes, config.model
+    per_layer = 2 * probes * m.width * 4 * (dataset.n_out + 1)
+    _check_memory("kernel.probes", probes, per_layer * ((m.depth or 1) + 2))
 
 
 def _check_memory(field: str, value: int, needed: int) -> None:
