@@ -12,7 +12,7 @@ from typing import Any, get_args, get_type_hints
 from testbed.data import names
 from testbed.errors import UserError, check_name
 
-MODELS = ("mlp", "resnet", "balanced")
+MODELS = names.TEACHERS
 BRANCHES = ("depth_scaled", "fixed")
 HEADS = ("linear", "relu")
 ACTIVATIONS = ("relu", "identity", "tanh")
@@ -42,8 +42,8 @@ class DataConfig:
     """Classes to keep, by number; empty keeps all. Two classes are coded as -1, +1,
     k classes as one-hot minus 1/k."""
     normalize: str = "image"
-    """image: each input scaled to |x|^2 = n_in; feature: each feature to mean 0 and
-    variance 1 over the training set; none."""
+    """image: each input scaled to |x|^2 = n_in; feature: each feature standardized over
+    the training set, then one factor so that |x|^2 = n_in on average; none."""
     flatten: bool = True
     """Whether images become vectors."""
     seed: int = 0
@@ -68,7 +68,7 @@ class ModelConfig:
 
     kind: str = "balanced"
     """mlp, resnet, or balanced."""
-    width: int = 64
+    width: int = 32
     """Units of a hidden layer, n."""
     depth: int | None = None
     """Residual blocks (hidden layers of the mlp), d; 32 unless ratio is given."""
@@ -102,7 +102,7 @@ class TrainConfig:
 
     seeds: int = 4
     """Networks in the ensemble."""
-    steps: int = 400
+    steps: int = 1000
     """Optimizer steps."""
     optimizer: str = "gd"
     """gd (full batch), momentum (heavy ball), sgd (gd on minibatches), adam."""
@@ -114,11 +114,12 @@ class TrainConfig:
     """mse: 1/2 of the sum over outputs, mean over examples; cross_entropy."""
     lr: float | None = None
     """Learning rate; overrides lr_fraction."""
-    lr_fraction: float = 0.5
+    lr_fraction: float = 0.1
     """Learning rate as a fraction of 2 N / (min + max eigenvalue) of the infinite NTK
     of the N training examples."""
-    center: bool = False
-    """Subtract each network's output at initialization, so that all start at 0."""
+    center: bool = True
+    """Learn f - f_0: each network's output at initialization is subtracted from it. The
+    Gaussian process then has a mean and no variance."""
     trained: str = "all"
     """all parameters, or only the readout."""
     seed: int = 0

@@ -7,7 +7,7 @@ outputs, kernels (..., M, M), and leading axes (times, seeds) broadcast.
 from testbed import numerics as _numerics  # noqa: F401
 from testbed.divergence.departure import Departure, departure_time
 from testbed.divergence.distances import accuracy, relative_distance, rms_distance
-from testbed.divergence.ensemble import GaussianAgreement, gaussian_agreement
+from testbed.divergence.ensemble import GaussianAgreement, gaussian_agreement, spread
 from testbed.divergence.kernel_metrics import (
     alignment,
     kernel_distance,
@@ -16,7 +16,7 @@ from testbed.divergence.kernel_metrics import (
     kernel_velocity,
     top_eigenvalues,
 )
-from testbed.divergence.layers import layer_norms, log_norm, movement
+from testbed.divergence.layers import log_norm, movement
 
 __all__ = [
     "Departure",
@@ -29,10 +29,10 @@ __all__ = [
     "kernel_drift",
     "kernel_error",
     "kernel_velocity",
-    "layer_norms",
     "log_norm",
     "movement",
     "relative_distance",
     "rms_distance",
+    "spread",
     "top_eigenvalues",
 ]

@@ -91,3 +91,19 @@ def _mean(values: np.ndarray, known: np.ndarray) -> np.ndarray:
     """Mean over the last axis where `known`; nan where nothing is."""
     total = np.sum(values, -1, where=known)
     return total / known.sum(-1)
+
+
+def spread(outputs: ArrayLike) -> np.ndarray:
+    """Root mean square, over examples and outputs, of the deviation between networks.
+
+    Args:
+      outputs: of E networks, (..., E, N, C).
+
+    Returns:
+      (...): sqrt(mean over N, C of the unbiased variance over E); nan for E = 1.
+    """
+    f = np.asarray(outputs, np.float64)
+    off = f - f.mean(-3, keepdims=True)
+    with np.errstate(divide="ignore", invalid="ignore"):
+        variance = (off**2).sum(-3) / np.float64(f.shape[-3] - 1)
+    return np.sqrt(variance.mean((-2, -1)))

@@ -33,24 +33,6 @@ def movement(
     return {k: _norm(change[k]) / _norm(params_0[k]) for k in change}
 
 
-def layer_norms(tree: Mapping[str, Any]) -> jax.Array:
-    """Frobenius norm of all of a block's arrays, for every block.
-
-    Args:
-      tree: parameters, or gradients with respect to them; its ``blocks`` carry a
-        leading layer axis.
-
-    Returns:
-      (depth,).
-
-    Raises:
-      KeyError: there is no group ``blocks``.
-    """
-    leaves = [jnp.asarray(a, jnp.float64) for a in jax.tree.leaves(tree["blocks"])]
-    squares = jnp.stack([jnp.sum(a**2, range(1, a.ndim)) for a in leaves])
-    return jnp.sqrt(jnp.sum(squares, 0))
-
-
 def log_norm(squared_norm: ArrayLike) -> jax.Array:
     """log(|z_l|^2 / |z_0|^2), the log-norm that is Gaussian at initialization.
 

@@ -7,7 +7,7 @@ from typing import Any
 import numpy as np
 
 from testbed.divergence.distances import accuracy, relative_distance, rms_distance
-from testbed.divergence.ensemble import gaussian_agreement
+from testbed.divergence.ensemble import gaussian_agreement, spread
 from testbed.divergence.kernel_metrics import (
     alignment,
     kernel_distance,
@@ -82,10 +82,12 @@ def divergence_row(
                 name = f"distance/{one}_{other}/{split}"
                 row[f"{name}/rms"] = np.asarray(rms_distance(f, g))
                 row[f"{name}/relative"] = np.asarray(relative_distance(f, g, start))
+        row[f"ensemble/spread/{split}"] = spread(outputs["finite"])
         if "infinite" in seen:
             limit = seen["infinite"]
             mean, variance = limit[f"outputs/{split}"], limit[f"variance/{split}"]
             agreement = gaussian_agreement(outputs["finite"], mean, variance)
+            row[f"infinite/spread/{split}"] = np.sqrt(variance.mean())
             row[f"ensemble/mean_z/{split}"] = agreement.mean_z_rms
             row[f"ensemble/variance_ratio/{split}"] = agreement.variance_ratio
             row[f"ensemble/variance_ratio_se/{split}"] = agreement.variance_ratio_se

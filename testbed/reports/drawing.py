@@ -7,9 +7,10 @@ import numpy as np
 from matplotlib.axes import Axes
 from matplotlib.axis import Axis
 from matplotlib.figure import Figure
-from matplotlib.ticker import FixedLocator, FuncFormatter, NullLocator
+from matplotlib.ticker import FixedLocator, FuncFormatter, MaxNLocator, NullLocator
 
 from testbed.reports import style
+from testbed.reports.captions import Caption
 from testbed.reports.record import Record, spread
 
 
@@ -20,14 +21,14 @@ class Drawing:
     Attributes:
       name: of its file.
       title: heading.
-      caption: what is shown, what is expected, what to look for; or the reason.
+      caption: of the figure; or the reason, a sentence.
       figure: None if there is nothing to draw.
     """
 
     name: str
     title: str
-    caption: str
-    figure: Figure | None
+    caption: Caption | str
+    figure: Figure | None = None
 
 
 def page(
@@ -52,16 +53,6 @@ def describe(record: Record) -> str:
         f"(d/n = {ratio:.3g}), {networks}; {c['data.name']}, "
         f"{c['data.train_size']} training examples; {c['train.optimizer']}, "
         f"{c['train.loss']}"
-    )
-
-
-def over_networks(record: Record) -> str:
-    """How a line and its band summarize the networks, for captions."""
-    if record.seeds == 1:
-        return "There is one network."
-    return (
-        f"Lines are medians over the {record.seeds} networks, bands go from the lowest "
-        "to the highest."
     )
 
 
@@ -143,20 +134,20 @@ def positive(values: np.ndarray) -> np.ndarray:
     return np.where(np.isfinite(values) & (values > 0), values, np.nan)
 
 
-def log_y(*panels: Axes) -> None:
+def log_y(*panels: Axes, top: float | None = None) -> None:
     """Makes y logarithmic, with round numbers, wherever anything positive is drawn.
 
-    Call it after everything is drawn.
+    Call it after everything is drawn; `top` cuts the axis.
     """
     for ax in panels:
         drawn = [np.asarray(line.get_ydata(), np.float64) for line in ax.lines]
         if any((np.isfinite(y) & (y > 0)).any() for y in drawn):
             ax.set_yscale("log")
+            ax.set_ylim(top=top)
     for ax in panels:  # limits may be shared
         if ax.get_yscale() == "log":
-            _name_ticks(
-                ax.yaxis, {v: written(v) for v in round_numbers(*ax.get_ylim())}
-            )
+            ticks = round_numbers(*ax.get_ylim())
+            _name_ticks(ax.yaxis, {tick: written(tick) for tick in ticks})
 
 
 def log_x(ax: Axes, low: float, high: float) -> None:
@@ -172,6 +163,13 @@ def _name_ticks(axis: Axis, names: dict[float, str]) -> None:
     axis.set_minor_locator(NullLocator())
 
 
+def legend_below(figure: Figure, *panels: Axes) -> None:
+    """One legend under the figure, of what is drawn in these panels."""
+    found = [ax.get_legend_handles_labels() for ax in panels]
+    handles, labels = (sum(parts, []) for parts in zip(*found, strict=True))
+    figure.legend(handles, labels, loc="outside lower center", ncols=3)
+
+
 def nothing(ax: Axes, reason: str) -> None:
     """Says in an empty panel why it is empty."""
     ax.text(
@@ -185,12 +183,13 @@ def nothing(ax: Axes, reason: str) -> None:
 def round_numbers(first: float, last: float) -> list[float]:
     """Round numbers from first to last: decades, or finer if they are few."""
     low, high = int(np.floor(np.log10(first))), int(np.ceil(np.log10(last)))
-    for digits in ((1,), (1, 3), (1, 2, 5), range(1, 10)):
+    for digits in ((1,), (1, 3), (1, 2, 5), (1, 2, 3, 5), (1, 1.5, 2, 3, 4, 5, 7)):
         every = [m * 10.0**k for k in range(low, high + 1) for m in digits]
         inside = [v for v in every if first * 0.999 <= v <= last * 1.001]
         if len(inside) >= 3:
             return inside[:: 1 + len(inside) // 8]
-    return sorted({float(f"{first:.3g}"), float(f"{last:.3g}")})
+    even = MaxNLocator(4, steps=[1, 2, 2.5, 5, 10]).tick_values(first, last)
+    return [float(v) for v in even if first <= v <= last]
 
 
 def written(value: float) -> str:

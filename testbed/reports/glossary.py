@@ -5,14 +5,17 @@ from testbed.reports.record import Record
 _TERMS = (
     (
         "finite, linearized, infinite",
-        "The three predictors. finite: the trained networks. linearized: each network's "
-        "first-order Taylor expansion in its parameters at initialization, trained on "
-        "its own by the same optimizer on the same batches. infinite: the Gaussian "
+        "The three predictors. finite: the trained networks. linearized: each "
+        "network's first-order Taylor expansion in its parameters at initialization, "
+        "trained by the same optimizer on the same batches. infinite: the Gaussian "
         "process that the outputs follow when the width goes to infinity, after the "
         "same number of steps.",
     ),
-    ("width n, depth d", "Units of a hidden layer; residual blocks (for mlp, hidden-to-"
-     "hidden layers). Corrections to the infinite network grow with d/n."),
+    (
+        "width n, depth d",
+        "Units of a hidden layer; residual blocks (for mlp, hidden-to-hidden layers). "
+        "Corrections to the infinite network grow with d/n.",
+    ),
     ("training time t", "Learning rate times the number of steps taken."),
     (
         "loss",
@@ -34,8 +37,9 @@ _TERMS = (
     (
         "departure time",
         "First recorded time at which a network's relative distance to its own "
-        "linearization passes the tolerance. Written median [lowest, highest], departed "
-        "of all; in the median a network that never departs counts as infinity.",
+        "linearization passes the tolerance. Written median [lowest, highest], how "
+        "many departed of how many; in the median a network that never departs counts "
+        "as infinity.",
     ),
     (
         "variance over networks / variance of the GP",
@@ -49,8 +53,11 @@ _TERMS = (
         "two examples, averaged over outputs. It decides how a step on one example "
         "moves the output on another. Θ_∞ is its limit at infinite width.",
     ),
-    ("probes", "The first kernel.probes examples of each split, on which tangent kernels "
-     "and layers are measured."),
+    (
+        "probes",
+        "The first kernel.probes examples of each split, on which tangent kernels and "
+        "layers are measured.",
+    ),
     (
         "kernel drift",
         "|Θ_t − Θ_0| / |Θ_0| in Frobenius norm: change of a network's kernel since "
@@ -68,7 +75,10 @@ _TERMS = (
         "the infinite network diverges. A finite network's largest eigenvalue can be "
         "larger, so it can diverge earlier.",
     ),
-    ("condition number", "Largest over smallest eigenvalue of Θ_∞ on the training set."),
+    (
+        "condition number",
+        "Largest over smallest eigenvalue of Θ_∞ on the training set.",
+    ),
     (
         "NNGP",
         "The Gaussian process of the infinite network before training. Exact NNGP "
@@ -79,7 +89,7 @@ _TERMS = (
         "active units",
         "Units whose activation φ is positive, as a share of the layer's units.",
     ),
-)  # fmt: skip
+)
 
 
 def glossary(record: Record) -> list[tuple[str, str]]:

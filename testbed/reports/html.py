@@ -6,6 +6,7 @@ from collections.abc import Mapping, Sequence
 from html import escape
 
 from testbed.reports import tables
+from testbed.reports.captions import Caption
 from testbed.reports.drawing import Drawing, describe
 from testbed.reports.glossary import glossary
 from testbed.reports.record import Record
@@ -29,8 +30,10 @@ th, td { text-align: right; padding: .25em .9em; border-bottom: 1px solid #e5e5e
   font-variant-numeric: tabular-nums; vertical-align: top; }
 th:first-child, td:first-child, .plain td { text-align: left; padding-left: 0; }
 .plain td { overflow-wrap: anywhere; }
-caption { text-align: left; color: #666; padding-bottom: .3em; }
+caption { text-align: left; color: #666; padding-bottom: .3em;
+  white-space: nowrap; }
 figure { margin: 0; }
+figcaption p { margin: .4em 0; }
 img { width: 100%; height: auto; }
 figcaption { font-size: .95em; color: #333; max-width: 75ch; }
 pre { background: #f5f5f5; padding: .8em 1em; overflow-x: auto; font-size: .88em; }
@@ -80,13 +83,13 @@ def _head(record: Record) -> str:
     if status == "failed":
         error = escape(str(record.summary.get("error") or "no reason was recorded"))
         parts.append(
-            f'<p class="banner"><strong>This run failed.</strong> {error}. What follows '
-            f"is what was recorded before, up to t = {record.times[-1]:.4g}.</p>"
+            f'<p class="banner"><strong>This run failed.</strong> {error}. What '
+            f"follows was recorded before, up to t = {record.times[-1]:.4g}.</p>"
         )
     elif status != "done":
         parts.append(
-            '<p class="banner"><strong>This run has not finished.</strong> What follows '
-            f"was recorded up to t = {record.times[-1]:.4g}.</p>"
+            '<p class="banner"><strong>This run has not finished.</strong> What '
+            f"follows was recorded up to t = {record.times[-1]:.4g}.</p>"
         )
     if reading:
         parts.append(f'<p class="reading">{escape(reading)}</p>')
@@ -129,16 +132,28 @@ def _settings(record: Record) -> str:
 def _figures(drawings: Sequence[Drawing], images: Mapping[str, bytes]) -> str:
     parts = []
     for number, drawing in enumerate(drawings, 1):
-        name, caption = escape(drawing.title), _mathematics(drawing.caption)
-        image = ""
+        title, image = escape(drawing.title), ""
         if drawing.name in images:
             data = base64.b64encode(images[drawing.name]).decode()
-            image = f'<img alt="{name}" src="data:image/png;base64,{data}">'
+            image = f'<img alt="{title}" src="data:image/png;base64,{data}">'
         parts.append(
-            f'<h3 id="{drawing.name}">{number}. {name}</h3><figure>{image}'
-            f"<figcaption>{caption}</figcaption></figure>"
+            f'<h3 id="{drawing.name}">{number}. {title}</h3><figure>{image}'
+            f"<figcaption>{_caption(drawing.caption)}</figcaption></figure>"
         )
     return "".join(parts)
+
+
+def _caption(caption: Caption | str) -> str:
+    if isinstance(caption, str):
+        return f"<p>Not drawn. {_mathematics(caption)}</p>"
+    return "".join(
+        f"<p><strong>{lead}</strong> {_mathematics(text)}</p>"
+        for lead, text in (
+            ("Shown.", caption.shown),
+            ("Expected.", caption.expected),
+            ("Look for:", caption.look_for),
+        )
+    )
 
 
 def _definitions(record: Record) -> str:
@@ -185,4 +200,5 @@ def _table(
     body = "".join(f"<tr>{cells(row, 'td')}</tr>" for row in rows)
     named = f"<caption>{escape(title)}</caption>" if title else ""
     kind = "" if header else ' class="plain"'
-    return f'<div class="wide"><table{kind}>{named}{head}<tbody>{body}</tbody></table></div>'
+    table = f"<table{kind}>{named}{head}<tbody>{body}</tbody></table>"
+    return f'<div class="wide">{table}</div>'

@@ -4,28 +4,27 @@ import numpy as np
 from matplotlib.axes import Axes
 
 from testbed.divergence import alignment
-from testbed.reports import style
+from testbed.reports import captions, style
 from testbed.reports.drawing import (
     Drawing,
     TimeAxis,
     log_x,
     log_y,
     nothing,
-    over_networks,
     page,
     positive,
 )
 from testbed.reports.record import Record, spread
 
 _T, _0, _INF = r"\Theta_t", r"\Theta_0", r"\Theta_\infty"
-_NO_PROBES = "Not drawn: no kernels were measured (kernel.probes is 0)."
+_NO_PROBES = "No kernels were measured (kernel.probes is 0)."
 
 
 def kernel(record: Record) -> Drawing:
     """Change of the empirical kernel, its distance to the limit, its alignment."""
     name, title = "kernel", "How the tangent kernel moves"
     if "kernel/drift" not in record.metrics:
-        return Drawing(name, title, _NO_PROBES, None)
+        return Drawing(name, title, _NO_PROBES)
     figure, axes = page(record, 2, 2, 6.4)
     known = ~np.isnan(record.metrics["kernel/drift"]).all(1)
     axis = TimeAxis(record.times[known])
@@ -75,20 +74,7 @@ def kernel(record: Record) -> Drawing:
         if ax.get_legend_handles_labels()[0]:
             axis.finish(ax, label=ax in axes[1])
             ax.legend(loc="best")
-    caption = (
-        f"The tangent kernel Θ_t(x, x′) of each finite network on {_probes(record)}. "
-        f"{over_networks(record)} Blue compares with the network's own kernel at t = 0, "
-        "green with the kernel Θ_∞ of the infinite network, |·| being the Frobenius "
-        "norm. Upper left: relative change; at t = 0 blue is 0 and cannot stand on a "
-        "logarithmic axis, green is the fluctuation of a finite network at "
-        "initialization. Upper right: change of shape only, blind to scale. Lower left: "
-        "how much of the kernel points along the targets of the training probes. "
-        "Lower right: the largest eigenvalue. What theory expects: in the kernel regime "
-        "all of them stay where they start; at fixed depth blue falls like 1/n and the "
-        "green start like n^(−1/2). Look for a drift that grows to order 1, and for "
-        "alignment that rises with it: the network learns features."
-    )
-    return Drawing(name, title, caption, figure)
+    return Drawing(name, title, captions.kernel(record), figure)
 
 
 def spectrum(record: Record) -> Drawing:
@@ -96,7 +82,7 @@ def spectrum(record: Record) -> Drawing:
     name, title = "spectrum", "Spectrum of the tangent kernel"
     measured = record.measured("finite/kernel")
     if not measured:
-        return Drawing(name, title, _NO_PROBES, None)
+        return Drawing(name, title, _NO_PROBES)
     figure, (axes,) = page(record, 1, 2, 4.3)
     first, last = measured[0], measured[-1]
     limit = record.limits.get("ntk")
@@ -105,7 +91,8 @@ def spectrum(record: Record) -> Drawing:
     lines = [(first, style.START, (0, (5, 2))), (last, style.FINITE, "-")]
     for place, color, line in lines[: 1 if first == last else 2]:
         values = _descending(_kernel(record, place))
-        low, middle, high = spread(positive(values).T)
+        floor = values[:, :1] * len(index) * _rounding(_kernel(record, place))
+        low, middle, high = spread(np.where(values > floor, values, np.nan).T)
         label = f"at t = {record.times[place]:.3g}"
         kind = {"color": color, "linestyle": line, "label": label}
         _spectral_line(axes[0], index, low, middle, high, **kind)
@@ -127,24 +114,7 @@ def spectrum(record: Record) -> Drawing:
         log_x(ax, 1, len(index))
         ax.set_xlabel("index, largest first")
         ax.legend(loc="best")
-    caption = (
-        f"Eigenvalues of the tangent kernel on {_probes(record)}, at the start, at the "
-        "end, and of the infinite network. "
-        f"{over_networks(record)} Right: each eigenvalue divided by the infinite "
-        "network's of the same index. A mode of eigenvalue w is learned at a rate "
-        "proportional to w. Eigenvalues that rounding has made negative are left out; "
-        "the flat end of a spectrum in single precision, some 10^7 times below its "
-        "start, is rounding too. What theory expects: all curves coincide in the kernel "
-        "regime. Look for a few large eigenvalues that rise in training (features along "
-        "the targets), and for a tail that differs from the limit already at t = 0 "
-        "(finite width)."
-    )
-    return Drawing(name, title, caption, figure)
-
-
-def _probes(record: Record) -> str:
-    m = record.config["kernel.probes"]
-    return f"{m} training and {m} test examples (the probes)"
+    return Drawing(name, title, captions.spectrum(record), figure)
 
 
 def _limit_line(ax: Axes, level: float) -> None:
@@ -164,6 +134,11 @@ def _descending(kernels: np.ndarray) -> np.ndarray:
     symmetric = (kernels + np.swapaxes(kernels, -1, -2)) / 2
     values = np.linalg.eigvalsh(symmetric)[..., ::-1]
     return values.reshape(-1, values.shape[-1])
+
+
+def _rounding(kernels: np.ndarray) -> float:
+    """Relative rounding error of the precision in which kernels were computed."""
+    return float(np.finfo(kernels.dtype).eps)
 
 
 def _spectral_line(ax: Axes, index, low, middle, high, **kind) -> None:

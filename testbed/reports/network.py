@@ -6,13 +6,13 @@ from matplotlib.axes import Axes
 from testbed.config import Config, field_types, override
 from testbed.laws import LayerLaw, layer_law
 from testbed.networks import branch_scaling
-from testbed.reports import style
+from testbed.reports import captions, style
 from testbed.reports.drawing import (
     Drawing,
     TimeAxis,
+    legend_below,
     log_y,
     nothing,
-    over_networks,
     page,
     positive,
 )
@@ -37,32 +37,11 @@ def layers(record: Record) -> Drawing:
     for ax in axes[:2]:
         ax.set_xlabel("layer l (0: the input's image)")
     axes[2].set_xlabel("residual block")
-    handles, labels = axes[0].get_legend_handles_labels()
-    if not handles:
-        handles, labels = axes[2].get_legend_handles_labels()
-    figure.legend(handles, labels, loc="outside lower center", ncols=4)
-    theory = (
-        "Dark with a grey band: mean and standard deviation that the log-Gaussian law "
-        "predicts at t = 0 from width, depth and branch weights alone (to leading order "
-        "in 1/n; it says nothing about t > 0). "
-        if law
-        else f"No law is drawn: {_no_law(record)}. "
-    )
-    many = record.seeds > 1
-    caption = (
-        "What happens at each layer, at the start and at the end of training. Left: log "
-        "of the squared length of the hidden vector, relative to layer 0. Middle: share "
-        "of units whose activation is positive. Both are averaged over the probes"
-        f"{'; light blue shading: one standard deviation over networks at t = 0' * many}. "
-        "Right: "
-        "norm of the training loss's gradient in each residual block"
-        f"{', median and range over networks' * many}; it falls in training as "
-        "the loss does, so compare its shape. "
-        f"{theory}What theory expects at the start: lengths that fluctuate from network "
-        "to network the more the larger d/n, and no layer whose gradient dwarfs the "
-        "others'. Look for points outside the grey band at t = 0, and for layers that "
-        "change most in training."
-    )
+    drawn = [ax for ax in axes if ax.get_legend_handles_labels()[0]]
+    if drawn:
+        legend_below(figure, drawn[0])
+    measured = record.at(0, "finite/layers/squared_norm") is not None
+    caption = captions.layers(record, _no_law(record), measured)
     return Drawing("layers", "Layer by layer", caption, figure)
 
 
@@ -72,40 +51,22 @@ def movement(record: Record) -> Drawing:
     prefix = "parameters/movement/"
     groups = [k[len(prefix) :] for k in record.metrics if k.startswith(prefix)]
     groups.sort(key=lambda g: list(GROUPS).index(g) if g in GROUPS else len(GROUPS))
-    if not groups:
-        return Drawing(name, title, "Not drawn: it was not recorded.", None)
+    later = record.times > 0
+    if not groups or not later.any():
+        return Drawing(name, title, "Only t = 0 was recorded, where nothing has moved.")
     figure, ((ax,),) = page(record, 1, 1, 4.0)
-    axis = TimeAxis(record.times[record.times > 0])
+    axis = TimeAxis(record.times[later])
     lines = ("-", (0, (5, 2)), (0, (1, 1)))
-    if len(axis.x):
-        for i, group in enumerate(groups):
-            color = GROUPS.get(group, style.FAINT)
-            values = positive(record.metrics[prefix + group][record.times > 0])
-            kind = {"label": group, "color": color, "linestyle": lines[i % 3]}
-            axis.networks(ax, values, **kind)
-        log_y(ax)
-        axis.finish(ax)
-        ax.set_ylabel(r"$|\theta_t - \theta_0| / |\theta_0|$")
-        ax.legend(loc="best")
-    else:
-        nothing(ax, "only t = 0 was recorded")
+    for i, group in enumerate(groups):
+        values = positive(record.metrics[prefix + group][later])
+        kind = {"color": GROUPS.get(group, style.FAINT), "linestyle": lines[i % 3]}
+        axis.networks(ax, values, label=group, **kind)
+    log_y(ax)
+    axis.finish(ax)
+    ax.set_ylabel(r"$|\theta_t - \theta_0| / |\theta_0|$")
+    ax.legend(loc="best")
     ax.set_title("Relative change of the weights")
-    scaling = (
-        " With this parameterization it falls like n^(−1/2) in input and head and like "
-        "1/n in the blocks as width n grows."
-        if record.config["model.parameterization"] == "ntk"
-        else ""
-    )
-    caption = (
-        "Distance of each group of parameters from initialization, in units of its norm "
-        "there: input is the first weight matrix, blocks are all residual blocks (hidden "
-        f"layers), head is the readout. {over_networks(record)} t = 0 is not drawn, "
-        "nothing has moved there. What theory expects: in the kernel regime every group "
-        f"moves little although the loss falls.{scaling} Look for a group that has moved "
-        "by more than a tenth or so: a straight-line (linearized) description is in "
-        "doubt there."
-    )
-    return Drawing(name, title, caption, figure)
+    return Drawing(name, title, captions.movement(record), figure)
 
 
 def initial_law(record: Record) -> LayerLaw | None:

@@ -27,7 +27,7 @@ PAIRS: dict[tuple[str, str], dict[str, Any]] = {
 WIDTH_INCHES = 10.0
 DPI = 120
 
-RC = {
+RC: dict[Any, Any] = {
     "axes.grid": True,
     "axes.labelsize": 10,
     "axes.spines.right": False,

@@ -8,11 +8,10 @@ import numpy as np
 
 from testbed.config import DEFAULT_DEPTH, Config, field_types, flatten, override
 from testbed.divergence import Departure
-from testbed.reports.predictions import departures
+from testbed.reports.departures import SPLITS, departures
 from testbed.reports.record import Record, spread
 
 PREDICTORS = ("finite", "linearized", "infinite")
-SPLITS = ("train", "test")
 Row = tuple[str, ...]
 
 

@@ -110,33 +110,45 @@ class Console:
             row(f"{split} loss", f"loss/{split}")
             row(f"{split} accuracy", f"accuracy/{split}", ".1%")
         self._out.print(table)
-        measures = Table(show_header=True)
-        measures.add_column("divergence")
-        measures.add_column("train", justify="right")
-        measures.add_column("test", justify="right")
+        measures = Table(title="How far they are apart", title_justify="left")
+        measures.add_column("")
+        for split in ("train", "test"):
+            measures.add_column(split, justify="right")
         for title, name in (
-            ("finite - linearized, relative", "distance/finite_linearized"),
-            ("finite - infinite mean, relative", "distance/finite_infinite"),
-            ("linearized - infinite mean, relative", "distance/linearized_infinite"),
+            ("|finite - linearized| / movement", "distance/finite_linearized"),
+            ("|finite - infinite| / movement", "distance/finite_infinite"),
+            ("|linearized - infinite| / movement", "distance/linearized_infinite"),
         ):
             values = [final.get(f"{name}/{s}/relative") for s in ("train", "test")]
             if any(v is not None for v in values):
                 measures.add_row(title, *(_number(v, ".3g") for v in values))
         for title, name in (
-            ("ensemble variance / GP variance", "ensemble/variance_ratio"),
+            ("standard deviation over networks", "ensemble/spread"),
+            ("standard deviation of the GP", "infinite/spread"),
         ):
             values = [final.get(f"{name}/{s}") for s in ("train", "test")]
-            if any(v is not None for v in values):
+            if any(v is not None and v == v for v in values):
                 measures.add_row(title, *(_number(v, ".3g") for v in values))
-        texts = [summary["departure"][s]["text"] for s in ("train", "test")]
-        measures.add_row(f"departure time (tolerance {summary['tolerance']:g})", *texts)
+        ratio = [final.get(f"ensemble/variance_ratio/{s}") for s in ("train", "test")]
+        if any(v is not None and v == v for v in ratio):
+            title = "ensemble variance / GP variance"
+            measures.add_row(title, *(_number(v, ".3g") for v in ratio))
+        self._out.print(measures)
         if final.get("kernel/drift") is not None:
             drift = _number(final["kernel/drift"], ".3g")
-            measures.add_row("kernel drift, all probes", drift, drift)
-            error = _number(final.get("kernel/error_infinite"), ".3g")
-            measures.add_row("kernel error against infinite, all probes", error, error)
-        self._out.print(measures)
-        self._out.print(summary["reading"], markup=False)
+            text = f"Kernel drift |Theta_T - Theta_0| / |Theta_0|: {drift}"
+            if final.get("kernel/error_infinite") is not None:
+                error = _number(final["kernel/error_infinite"], ".3g")
+                text += f"; against the infinite one |Theta_T - Theta|/|Theta|: {error}"
+            self._out.print(text, markup=False)
+        for split in ("train", "test"):
+            text = summary["departure"][split]["text"]
+            self._out.print(
+                f"Departure time on {split} (first t with |finite - linearized| / "
+                f"movement above {summary['tolerance']:g}): {text}",
+                markup=False,
+            )
+        self._out.print(f"\n{summary['reading']}", markup=False)
         report = path / "report.html"
         self._out.print(
             f"Report: {report}" if report.exists() else f"Records: {path}", markup=False

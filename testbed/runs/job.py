@@ -1,13 +1,14 @@
 """The main job: follow three predictors along one time axis, and record all of it."""
 
 import time
+import warnings
 from typing import Any
 
 import jax
 import numpy as np
 
 from testbed.config import Config
-from testbed.divergence import movement
+from testbed.divergence import movement, top_eigenvalues
 from testbed.divergence.table import divergence_row
 from testbed.errors import RunError
 from testbed.runs.checkpoints import Checkpoints
@@ -116,7 +117,9 @@ def _follow(
                 name: p.observe(states[name], step, kernels)
                 for name, p in predictors.items()
             }
-            first = first or seen
+            if first is None:
+                first = seen
+                _warn_of_instability(config, experiment, seen["finite"])
             t = clock.time(step)
             row = {"step": step, "t": t}
             row |= divergence_row(experiment.targets, seen, first, previous, t)
@@ -200,6 +203,29 @@ def _unflat(arrays) -> dict[str, dict[str, np.ndarray]]:
 def _movement(params, initial) -> dict[str, np.ndarray]:
     moved = jax.vmap(movement)(params, initial)
     return {f"parameters/movement/{k}": np.asarray(v) for k, v in moved.items()}
+
+
+def _warn_of_instability(config: Config, experiment: Experiment, finite) -> None:
+    """Warns if a network's own kernel is too stiff for the learning rate.
+
+    Its largest eigenvalue on the N training examples is estimated from m probes, as
+    N / m times the largest on those (Williams & Seeger 2001, the Nystrom method).
+    """
+    clock, m = experiment.clock, config.kernel.probes
+    if "kernel" not in finite or config.train.loss != "mse":
+        return
+    if config.train.optimizer == "adam":
+        return
+    largest = top_eigenvalues(finite["kernel"][:, :m, :m], 1)[:, 0] * clock.n_train / m
+    bounds = 2 * (1 + clock.momentum) * clock.n_train / np.asarray(largest)
+    stiff = np.flatnonzero(bounds < clock.lr)
+    if stiff.size:
+        warnings.warn(
+            f"train.lr={clock.lr:.4g} is above the stability bound of the linearization "
+            f"of seed {', '.join(map(str, stiff))} (about {bounds.min():.4g}, from its "
+            "kernel on the probes): expect divergence; lower train.lr_fraction",
+            stacklevel=2,
+        )
 
 
 def _check_finite(states, clock) -> None:

@@ -1,7 +1,7 @@
 import numpy as np
 import pytest
 
-from testbed.divergence import gaussian_agreement
+from testbed.divergence import gaussian_agreement, spread
 
 REPEATS, NETWORKS, POINTS, OUTPUTS = 400, 64, 12, 2
 MEAN = np.linspace(-1.0, 2.0, POINTS * OUTPUTS).reshape(POINTS, OUTPUTS)
@@ -138,3 +138,12 @@ def test_diverged_network_is_not_left_out():
     got = gaussian_agreement(outputs, MEAN, VARIANCE)
     for name in ("mean_z_rms", "variance_ratio", "variance_ratio_z"):
         assert not np.isfinite(getattr(got, name)), name
+
+
+def test_spread_is_the_deviation_between_networks():
+    """sqrt(mean variance): the process's own for draws from it, doubled for doubled."""
+    f = 3.0 * np.random.default_rng(0).normal(size=(2000, 5, 2))
+    # 10 variances with 1999 degrees of freedom each: relative sd 1 / sqrt(2 * 19990).
+    np.testing.assert_allclose(spread(f), 3.0, rtol=4 / np.sqrt(2 * 19990))
+    np.testing.assert_allclose(spread(2 * f + 7), 2 * spread(f), rtol=1e-12)
+    assert np.isnan(spread(f[:1]))

@@ -8,7 +8,7 @@ import pytest
 
 import testbed.divergence
 from models import ResNet, layer_statistics
-from testbed.divergence import layer_norms, log_norm, movement
+from testbed.divergence import log_norm, movement
 
 
 @pytest.fixture(scope="module")
@@ -67,24 +67,6 @@ def test_movement_refuses_another_tree(trained):
     _, params, _, _ = trained
     with pytest.raises(ValueError):
         movement({**params, "extra": params["head"]}, params)
-
-
-def test_layer_norms_are_those_of_each_block(trained):
-    """Entry l is the norm of all of block l's arrays."""
-    net, _, grads, _ = trained
-    got = layer_norms(grads)
-    assert got.shape == (net.depth,)
-    for layer in range(net.depth):
-        leaves = jax.tree.leaves(jax.tree.map(lambda a, i=layer: a[i], grads["blocks"]))
-        expected = np.linalg.norm(np.concatenate([np.ravel(a) for a in leaves]))
-        np.testing.assert_allclose(got[layer], expected, rtol=1e-13)
-
-
-def test_layer_norms_need_blocks(trained):
-    """A tree without blocks is refused by name."""
-    _, params, _, _ = trained
-    with pytest.raises(KeyError, match="blocks"):
-        layer_norms({"head": params["head"]})
 
 
 def test_log_norm_starts_at_zero_and_adds_up(trained):

@@ -1,4 +1,5 @@
 import jax
+import jax.numpy as jnp
 import numpy as np
 import pytest
 
@@ -7,6 +8,28 @@ PHI = {
     "identity": (lambda z: z, 1.0),
     "tanh": (np.tanh, 1.0),
 }
+
+
+@pytest.fixture(scope="session")
+def fill():
+    """Variables with parameters N(0, 1) and fair signs.
+
+    This is the law of `init` in the NTK parameterization, and variables of the right
+    shapes in the standard one; compiling `init` itself takes seconds a network.
+    """
+
+    def variables(net, x, seed=0):
+        rng = np.random.default_rng(seed)
+
+        def draw(path, leaf):
+            if path[0].key == "signs":
+                return rng.choice([-1.0, 1.0], leaf.shape).astype(leaf.dtype)
+            return rng.standard_normal(leaf.shape).astype(leaf.dtype)
+
+        shapes = jax.eval_shape(net.init, jax.random.key(0), x)
+        return jax.tree.map(jnp.asarray, jax.tree_util.tree_map_with_path(draw, shapes))
+
+    return variables
 
 
 @pytest.fixture(scope="session")

@@ -14,10 +14,10 @@ def scales(branch, depth=DEPTH):
 
 
 @pytest.fixture(scope="module")
-def network():
+def network(fill):
     """output(branch): outputs of one fixed network under another branch scaling."""
     net = BalancedResNet(6, DEPTH, 2, dtype=jnp.float64)
-    variables = jax.jit(net.init)(jax.random.key(1), X)
+    variables = fill(net, X)
     return lambda branch: net.clone(branch=branch).apply(variables, X)
 
 
@@ -122,14 +122,14 @@ def test_gradient_in_each_layers_scale(network):
 
 
 @pytest.mark.parametrize("array", [np.asarray, jnp.asarray])
-def test_networks_with_layered_scales_hash_and_compare(array):
+def test_networks_with_layered_scales_hash_and_compare(array, fill):
     """A network is a static argument of jit, also with one scale a layer."""
     build = lambda last: ResNet(  # noqa: E731
         4, 3, 2, BranchScaling.fixed(array([1.0, 0.9, 0.8]), array([0.1, 0.2, last]))
     )
     assert build(0.3) == build(0.3) and hash(build(0.3)) == hash(build(0.3))
     assert build(0.3) != build(0.4)
-    variables = jax.jit(build(0.3).init)(jax.random.key(0), X)
+    variables = fill(build(0.3), X)
     traces = []
 
     def output(net, variables, x):

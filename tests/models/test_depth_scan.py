@@ -36,53 +36,54 @@ def program(model, depth):
     return jax.jit(jax.value_and_grad(loss)).lower(variables["params"], rest, X)
 
 
-ALL = tuple(
-    itertools.product(MODELS, ("linear", "relu"), ("ntk", "standard"), (0.0, 0.3))
-)
+HEADS = ("linear", "relu")
+ALL = [*itertools.product(MODELS, HEADS, ("ntk", "standard"), [0.3])]
+ALL += itertools.product(MODELS, ["relu"], ["standard"], [0.0])
 
 
 @pytest.mark.parametrize(("model", "head", "parameterization", "bias_std"), ALL)
 def test_scanned_network_is_the_loop(
-    model, head, parameterization, bias_std, explicit_forward
+    model, head, parameterization, bias_std, fill, explicit_forward
 ):
     """Scan over blocks = Python loop over blocks, to rounding in float64."""
     net = build(model, head=head, parameterization=parameterization, bias_std=bias_std)
-    variables = jax.jit(net.init)(jax.random.key(0), X)
+    variables = fill(net, X)
     assert ("bias" in variables["params"]["head"]) == (bias_std > 0)
     alpha, lam = (np.zeros(DEPTH), np.ones(DEPTH)) if model is MLP else (ALPHA, LAM)
     expected, *_ = explicit_forward(net, variables, X, alpha, lam)
-    got = jax.jit(net.apply)(variables, X)
-    np.testing.assert_allclose(got, expected, rtol=1e-12, atol=1e-12)
+    apply = jax.jit(net.apply)
+    got = apply(variables, X)
+    size = np.abs(expected).max()
+    np.testing.assert_allclose(got, expected, rtol=0, atol=1e-12 * size)
     # Layers differ, so reading them in another order must show.
     turned = jax.tree.map(lambda a: a[::-1], variables["params"]["blocks"])
     turned = {**variables, "params": {**variables["params"], "blocks": turned}}
-    assert np.abs(jax.jit(net.apply)(turned, X) - expected).max() > 1e-3
+    assert np.abs(apply(turned, X) - expected).max() > 1e-2 * size
 
 
 @pytest.mark.parametrize("activation", ["tanh", "identity"])
-@pytest.mark.parametrize("head", ["linear", "relu"])
-def test_other_activations_are_the_loop(activation, head, explicit_forward):
+def test_other_activations_are_the_loop(activation, fill, explicit_forward):
     """tanh and the identity have weight variance 1 in blocks and head."""
-    net = build(BalancedResNet, activation=activation, head=head)
-    variables = jax.jit(net.init)(jax.random.key(0), X)
+    net = build(BalancedResNet, activation=activation, head="relu")
+    variables = fill(net, X)
     expected, *_ = explicit_forward(net, variables, X, ALPHA, LAM)
     got = jax.jit(net.apply)(variables, X)
     np.testing.assert_allclose(got, expected, rtol=1e-12, atol=1e-12)
 
 
-def test_mlp_is_the_resnet_without_skip():
+def test_mlp_is_the_resnet_without_skip(fill):
     """MLP = ResNet at alpha = 0, lam = 1, on the same parameters."""
     mlp = build(MLP, head="relu")
     branch = BranchScaling.fixed(0.0, 1.0)
     resnet = build(ResNet, head="relu", branch=branch)
-    variables = jax.jit(mlp.init)(jax.random.key(0), X)
+    variables = fill(mlp, X)
     np.testing.assert_array_equal(mlp.apply(variables, X), resnet.apply(variables, X))
 
 
-def test_one_input_is_a_batch_of_one():
+def test_one_input_is_a_batch_of_one(fill):
     """x may come without a batch axis."""
     net = build(BalancedResNet, bias_std=0.2)
-    variables = jax.jit(net.init)(jax.random.key(0), X)
+    variables = fill(net, X)
     apply = jax.jit(net.apply)
     np.testing.assert_allclose(
         apply(variables, X[0]), apply(variables, X)[0], rtol=1e-12
@@ -92,8 +93,8 @@ def test_one_input_is_a_batch_of_one():
 def test_networks_keep_their_dtype():
     """float32 is said by the network: x64 mode and float64 inputs do not widen it."""
     net = BalancedResNet(width=6, depth=3, bias_std=0.1, head="relu")
-    variables = jax.jit(net.init)(jax.random.key(0), X)
     assert X.dtype == jnp.float64
+    variables = jax.eval_shape(net.init, jax.random.key(0), X)
     assert {a.dtype for a in jax.tree.leaves(variables)} == {np.dtype("float32")}
     assert jax.eval_shape(net.apply, variables, X).dtype == jnp.float32
 
@@ -135,7 +136,7 @@ def test_unrolled_program_does_grow():
 
 
 def test_depth_1000_compiles_as_fast_as_depth_10():
-    """Time to compile value and gradient: ratio below 2, best of four."""
+    """Time to compile value and gradient: ratio below 2, best of three."""
 
     def seconds(depth):
         jax.clear_caches()
@@ -144,6 +145,6 @@ def test_depth_1000_compiles_as_fast_as_depth_10():
         lowered.compile()
         return time.perf_counter() - start
 
-    tries = [(seconds(10), seconds(1000)) for _ in range(4)]
+    tries = [(seconds(10), seconds(1000)) for _ in range(3)]
     short, long = (min(column) for column in zip(*tries, strict=True))
     assert long < 2 * short

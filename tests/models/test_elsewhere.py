@@ -20,10 +20,10 @@ Y = jnp.sin(X[:, :1]) * X[:, 1:2]
 
 
 @pytest.mark.parametrize("model", [MLP, ResNet, BalancedResNet])
-def test_optax_loop_learns(model):
+def test_optax_loop_learns(model, fill):
     """A plain Flax and optax loop: the loss falls tenfold, signs stay."""
     net = model(width=32, depth=3, out_features=1, bias_std=0.1)
-    variables = jax.jit(net.init)(jax.random.key(1), X)
+    variables = fill(net, X)
     params = variables["params"]
     rest = {k: v for k, v in variables.items() if k != "params"}
     optimizer = optax.adam(0.03)

@@ -1,3 +1,5 @@
+import functools
+
 import jax
 import jax.numpy as jnp
 import numpy as np
@@ -43,64 +45,69 @@ def rescaled(params, net):
     return jax.tree_util.tree_map_with_path(scale, params)
 
 
-def moments(net, key, count=20000):
-    """Means and standard errors of second and fourth moments of the outputs."""
+@functools.cache
+def draws(parameterization, bias_std=BIAS_STD):
+    """Parameters and outputs of 16000 networks, independent of those of another law."""
+    net = build(parameterization, bias_std=bias_std, head="relu")
 
     def one(key):
-        return net.apply(net.init(key, X), X)
+        variables = net.init(key, X)
+        return variables["params"], net.apply(variables, X)
 
+    seed = jax.random.key(round(10 * bias_std) + 10 * (parameterization == "ntk"))
     draw = jax.jit(lambda keys: jax.lax.map(one, keys, batch_size=1000))
-    f = np.asarray(draw(jax.random.split(jax.random.key(key), count)))
+    return jax.tree.map(np.asarray, draw(jax.random.split(seed, 16000)))
+
+
+def moments(f):
+    """Means and standard errors of moments of the outputs (count, 2, 2)."""
+    log = np.log(np.sum(f[:, 0] ** 2, -1))
     values = np.stack(
         [
             f[:, 0, 0],
+            np.abs(f[:, 0, 0]),
             f[:, 0, 0] ** 2,
             f[:, 0, 0] * f[:, 1, 0],
             f[:, 0, 0] * f[:, 0, 1],
-            np.abs(f[:, 0, 0]),
-            np.log(np.sum(f[:, 0] ** 2, -1)),
-            np.log(np.sum(f[:, 0] ** 2, -1)) ** 2,
+            log,
+            log**2,
         ]
     )
-    return values.mean(-1), values.std(-1) / count**0.5
+    return values.mean(-1), values.std(-1) / len(f) ** 0.5
 
 
 def z_scores(one, other):
     return np.abs(one[0] - other[0]) / np.hypot(one[1], other[1])
 
 
-@pytest.mark.parametrize("model", [ResNet, BalancedResNet])
-@pytest.mark.parametrize("head", ["linear", "relu"])
-def test_both_parameterizations_have_one_law(model, head):
+def test_both_parameterizations_have_one_law():
     """Moments of outputs at initialization agree within four standard errors."""
-    ntk = moments(build("ntk", model, head=head), 1)
-    standard = moments(build("standard", model, head=head), 2)
+    ntk, standard = (moments(draws(p)[1]) for p in ("ntk", "standard"))
     assert z_scores(ntk, standard).max() < 4
 
 
 def test_another_law_is_told_apart():
     """Power: the same moments tell a bias of 0.5 from one of 0.4."""
-    ntk = moments(build("ntk"), 1)
-    other = moments(build("standard", bias_std=0.5), 2)
+    ntk, other = moments(draws("ntk")[1]), moments(draws("standard", 0.5)[1])
     assert z_scores(ntk, other).max() > 6
 
 
 @pytest.mark.parametrize("model", [MLP, ResNet, BalancedResNet])
 @pytest.mark.parametrize("head", ["linear", "relu"])
-def test_standard_network_is_the_ntk_network_with_scaled_parameters(model, head):
+def test_standard_network_is_the_ntk_network_with_scaled_parameters(model, head, fill):
     """Moving the scales into the parameters leaves the function, to rounding."""
     ntk, standard = build("ntk", model, head=head), build("standard", model, head=head)
-    variables = jax.jit(ntk.init)(jax.random.key(0), X)
+    variables = fill(ntk, X)
     scaled = {**variables, "params": rescaled(variables["params"], ntk)}
     expected = jax.jit(ntk.apply)(variables, X)
     got = jax.jit(standard.apply)(scaled, X)
     np.testing.assert_allclose(got, expected, rtol=1e-12, atol=1e-13)
 
 
-def test_gradients_differ_by_the_scales():
+def test_gradients_differ_by_the_scales(fill):
     """d f / d theta_ntk = scale * d f / d theta_standard: one law, two NTKs."""
     ntk, standard = build("ntk"), build("standard")
-    variables = jax.jit(ntk.init)(jax.random.key(0), X)
+    variables = fill(ntk, X)
     params, signs = variables["params"], variables["signs"]
 
     def gradient(net, params):
@@ -126,12 +133,10 @@ def standardized_moments(values, std):
 
 
 @pytest.mark.parametrize("parameterization", ["ntk", "standard"])
-@pytest.mark.parametrize("head", ["linear", "relu"])
-def test_initial_parameters_are_gaussian(parameterization, head):
+def test_initial_parameters_are_gaussian(parameterization):
     """NTK: all N(0, 1).  Standard: kernels N(0, sw^2/n_in) and biases N(0, sb^2)."""
-    net = build(parameterization, head=head).clone(depth=20, out_features=50)
-    draw = jax.jit(jax.vmap(lambda key: net.init(key, X)["params"]))
-    params = draw(jax.random.split(jax.random.key(4), 50))
+    net = build(parameterization, head="relu")
+    params, _ = draws(parameterization)
     ntk = parameterization == "ntk"
     for group, std in scales(net).items():
         tree = params[group]["dense"] if group == "blocks" else params[group]

@@ -1,0 +1,241 @@
+"""The written report: complete, self-contained, and right about the run."""
+
+import re
+import shlex
+import subprocess
+import sys
+from html.parser import HTMLParser
+
+import matplotlib
+import numpy as np
+import pytest
+
+from testbed.cli import parse
+from testbed.config import flatten, validate
+from testbed.divergence import Departure, departure_time
+from testbed.reports import load_record, write_report
+from testbed.reports.departures import above_at_end, departure_words
+from testbed.reports.tables import (
+    changed_settings,
+    command,
+    final_divergence,
+    final_losses,
+)
+
+ALL = ("losses", "distances", "ensemble", "kernel", "spectrum", "layers", "movement")
+VOID = {"meta", "img", "br"}
+
+
+class Page(HTMLParser):
+    """Checks that tags close in order; collects text, links and sources."""
+
+    def __init__(self, text: str):
+        super().__init__()
+        self.open, self.sources, self.links, self.ids = [], [], [], []
+        self.text = ""
+        self.feed(text)
+        assert not self.open, self.open
+
+    def handle_starttag(self, tag, attrs):
+        """Opens a tag."""
+        given = dict(attrs)
+        self.sources += [v for k, v in given.items() if k in ("src", "data", "action")]
+        self.links += [given["href"]] if "href" in given else []
+        self.ids += [given["id"]] if "id" in given else []
+        assert tag not in ("script", "link", "iframe", "object")
+        if tag not in VOID:
+            self.open.append(tag)
+
+    def handle_endtag(self, tag):
+        """Closes the tag that was opened last."""
+        assert self.open.pop() == tag
+
+    def handle_data(self, data):
+        """Keeps what can be read."""
+        if "style" not in self.open:
+            self.text += data
+
+
+def read(path) -> Page:
+    """The report in the run's folder `path`, checked to need nothing outside."""
+    text = (path / "report.html").read_text("utf-8")
+    page = Page(text)
+    assert all(source.startswith("data:image/png;base64,") for source in page.sources)
+    assert all(link[0] == "#" and link[1:] in page.ids for link in page.links)
+    assert "url(" not in text and "@import" not in text and "http" not in text
+    return page
+
+
+@pytest.mark.parametrize(
+    ("options", "missing"),
+    [
+        ({}, ()),
+        ({"steps": (0,)}, ("distances", "movement")),
+        ({"steps": (0, 1)}, ()),
+        ({"seeds": 1}, ()),
+        ({"seeds": 2, "classes": 2}, ()),
+        ({"classes": None}, ()),
+        ({"probes": 0}, ("kernel", "spectrum")),
+        ({"infinite": False}, ()),
+        ({"every": 3}, ()),
+        ({"settings": {"train.loss": "cross_entropy"}}, ()),
+        ({"settings": {"train.center": True, "model.kind": "mlp"}}, ()),
+        ({"status": None}, ()),
+        (
+            {"steps": (0,), "seeds": 1, "classes": None, "probes": 0},
+            ("distances", "kernel", "spectrum", "movement"),
+        ),
+    ],
+)
+def test_every_kind_of_run_has_a_report(make_run, options, missing):
+    """All figures that can be drawn are files and on the page; others say why not."""
+    made = make_run(**options)
+    files = write_report(made.path)
+    wanted = [
+        made.path / "figures" / f"{name}.png" for name in ALL if name not in missing
+    ]
+    assert files == wanted
+    for file in files:
+        assert file.read_bytes()[:8] == b"\x89PNG\r\n\x1a\n"
+    page = read(made.path)
+    assert len(page.sources) == len(wanted)
+    assert page.text.count("Not drawn.") == len(missing)
+    assert not re.search(r"\b(nan|inf|None)\b", page.text.split("all settings")[0])
+
+
+def test_the_reading_and_the_words(usual):
+    """The one-sentence reading comes first; every number's word is explained."""
+    write_report(usual.path)
+    text = read(usual.path).text
+    reading = "The network left its kernel at t = 1 (made up)."
+    assert reading in text and text.index(reading) < text.index("Result")
+    for word in ("departure time", "kernel drift", "alignment", "critical learning"):
+        assert word in text
+    assert "This run" not in text.split("Result")[0]
+
+
+def test_a_failed_run_says_so(make_run):
+    """A run that stopped shows its error on top, with what was recorded before."""
+    error = "finite/loss/train of seed 1 is not finite at step 9, t = 2.25"
+    made = make_run(status="failed", error=error)
+    assert len(write_report(made.path)) == len(ALL)
+    text = read(made.path).text
+    assert "This run failed." in text and error in text
+    assert text.index(error) < text.index("Result")
+
+
+def test_a_diverged_predictor_does_not_flatten_the_others(make_run):
+    """The loss axis is cut at 100 times its start, and the caption says so."""
+    from testbed.reports.figures import draw
+
+    made = make_run(steps=(0, 1, 2))
+    lines = (made.path / "metrics.jsonl").read_text().splitlines()
+    old = re.search(r'"linearized/loss/train": \[[^]]*\]', lines[-1]).group()
+    lines[-1] = lines[-1].replace(old, '"linearized/loss/train": [1e30, 1e28, 1e29]')
+    (made.path / "metrics.jsonl").write_text("\n".join(lines) + "\n")
+    record = load_record(made.path)
+    drawing = draw(record)[0]
+    top = drawing.figure.axes[0].get_ylim()[1]
+    losses = [v[0].max() for k, v in record.metrics.items() if "/loss/" in k]
+    np.testing.assert_allclose(top, 100 * max(losses))
+    assert "cut" in drawing.caption.shown
+
+
+def test_numbers_in_the_tables(usual):
+    """The tables hold the last row's medians with their ranges."""
+    record = load_record(usual.path)
+    table = {row[0]: row[1:] for row in final_losses(record)}
+    for split in ("train", "test"):
+        last = np.asarray(usual.rows[-1][f"finite/loss/{split}"])
+        wanted = f"{np.median(last):.4g} [{last.min():.4g}, {last.max():.4g}]"
+        assert table[f"{split} loss"][0] == wanted
+        infinite = float(usual.rows[-1][f"infinite/loss/{split}"])
+        assert table[f"{split} loss"][2] == f"{infinite:.4g}"
+    divergence = {row[0]: row[1:] for row in final_divergence(record)}
+    for place, split in enumerate(("train", "test")):
+        relative = [
+            r[f"distance/finite_linearized/{split}/relative"] for r in usual.rows
+        ]
+        each = departure_time(record.times, relative, 0.1)
+        wanted = str(Departure.of_seeds(each))
+        assert divergence["departure time at tolerance 0.1"][place] == wanted
+    drift = np.median(usual.rows[-1]["kernel/drift"])
+    assert divergence["kernel drift (all probes)"][0].startswith(f"{drift:.3g}")
+
+
+def test_words_about_departure(make_run):
+    """Who departed, when, and who is above the tolerance at the end."""
+    record = load_record(make_run().path)
+    assert departure_words(record, "test") == "all 3 networks depart, at t = 0.5"
+    assert above_at_end(record, "test") == 3
+    relative = record.metrics["distance/finite_linearized/test/relative"]
+    relative[:, 0] = 0.01
+    relative[-1, 1] = 0.05
+    assert departure_words(record, "test") == "2 of 3 networks depart, at t = 0.5"
+    assert above_at_end(record, "test") == 1
+    relative[:] = 0.01
+    assert departure_words(record, "test") == "no network departs"
+    relative[:] = np.nan
+    assert departure_words(record, "test") == "nothing can be said"
+
+
+@pytest.mark.parametrize(
+    "settings",
+    [
+        {},
+        {"model.kind": "mlp", "model.depth": 32, "train.center": True},
+        {
+            "data.data_dir": "/some where/it's",
+            "model.branch": "fixed",
+            "model.lam": 1e-3,
+        },
+        {"data.classes": (3, 7, 9), "run.dir": "x", "wandb.mode": "offline"},
+    ],
+)
+def test_the_command_gives_the_run_again(make_run, settings):
+    """Parsing the printed command gives the recorded config, run.* and wandb.* aside."""
+    record = load_record(make_run(steps=(0,), settings=settings).path)
+    words = shlex.split(command(record))
+    assert words[:2] == ["python", "scripts/train.py"]
+    assert not any(word.startswith(("--run.", "--wandb.")) for word in words)
+    again = flatten(validate(parse(words[2:])))
+    kept = {k: v for k, v in again.items() if not k.startswith(("run.", "wandb."))}
+    for name, value in kept.items():
+        stored = record.config[name]
+        assert (tuple(stored) if isinstance(stored, list) else stored) == value, name
+    assert set(changed_settings(record)) >= set(settings) - {"model.depth"}
+
+
+def test_text_is_escaped(make_run):
+    """What a user wrote into a setting stays text."""
+    made = make_run(steps=(0,), settings={"wandb.group": "<script>alert(1)</script>"})
+    write_report(made.path)
+    page = read(made.path)  # refuses script tags
+    assert "<script>alert(1)</script>" in page.text
+
+
+def test_settings_of_another_version(make_run):
+    """A setting that this version does not know is shown and left out of commands."""
+    made = make_run(steps=(0,))
+    config = (made.path / "config.json").read_text()
+    config = config.replace("{", '{"train.magic": 3,', 1)
+    (made.path / "config.json").write_text(config)
+    write_report(made.path)
+    assert "train.magic" in read(made.path).text
+    assert "magic" not in command(load_record(made.path))
+
+
+def test_matplotlib_is_left_alone(usual):
+    """It is imported only to write a report, without pyplot; settings are put back."""
+    before = dict(matplotlib.rcParams)
+    write_report(usual.path)
+    assert dict(matplotlib.rcParams) == before
+    program = (
+        "import sys; import testbed.reports as r; assert 'matplotlib' not in sys.modules;"
+        f"r.write_report({str(usual.path)!r});"
+        "assert 'matplotlib.pyplot' not in sys.modules; print('fine')"
+    )
+    done = subprocess.run(
+        [sys.executable, "-c", program], capture_output=True, text=True, timeout=120
+    )
+    assert done.stdout.strip() == "fine", done.stderr
