@@ -5,6 +5,7 @@ import dataclasses
 import jax
 import jax.numpy as jnp
 import numpy as np
+from jax.core import Tracer
 from jax.typing import ArrayLike
 
 
@@ -78,7 +79,7 @@ class BranchScaling:
 
 
 def _traced(values) -> bool:
-    return any(isinstance(v, jax.core.Tracer) for v in jax.tree.leaves(values))
+    return any(isinstance(v, Tracer) for v in jax.tree.leaves(values))
 
 
 def _hashable(value):

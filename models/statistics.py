@@ -18,8 +18,8 @@ def layer_statistics(
       ``active_fraction``   share of units with phi > 0, l = 0..d-1, (depth, batch)
       ``activation_ratio``  |phi(z_l)|^2 / |z_l|^2,      l = 0..d-1, (depth, batch)
     """
-    _, sown = net.apply(variables, x, mutable=["intermediates"])
-    sown = sown["intermediates"]
+    _, left = net.apply(variables, x, mutable=["intermediates"])
+    sown: Any = left["intermediates"]
     blocks = {name: value[-1] for name, value in sown["blocks"].items()}
     last = sown["squared_norm"][-1][None]
     blocks["squared_norm"] = jnp.concatenate([blocks["squared_norm"], last])

@@ -188,7 +188,7 @@ def test_a_run_killed_at_any_moment_resumes_to_the_same_bits(
 
 @pytest.mark.slow
 def test_a_full_disk_stops_the_run_and_loses_nothing(environment, whole, tmp_path):
-    """A file-size limit makes writes fail; without it the run resumes to the same bits."""
+    """A file-size limit makes writes fail; without it the run resumes, to the bit."""
     path = tmp_path / "run"
     args = (*TINY, f"--run.dir={path}")
     limits = np.load(whole[0] / "limits.npz")

@@ -147,3 +147,19 @@ def test_initial_parameters_are_gaussian(parameterization):
         # Power: the other parameterization's scale is far off.
         wrong = standardized_moments(tree["kernel"], std if ntk else 1.0)
         assert np.abs(wrong).max() > 20, group
+
+
+def test_blocks_are_drawn_independently():
+    """Weights of different blocks, or of a block and the head, are uncorrelated."""
+    params, _ = draws("ntk")
+    kernel = params["blocks"]["dense"]["kernel"]
+    first, second = kernel[:, 0], kernel[:, 1]
+    head = params["head"]["kernel"]
+
+    def z_of_correlation(a, b):
+        return np.mean(a * b) * a.size**0.5  # both have variance 1
+
+    assert abs(z_of_correlation(first, second)) < 4
+    assert abs(z_of_correlation(first[..., :2], head)) < 4
+    assert abs(z_of_correlation(second[..., :2], head)) < 4
+    assert z_of_correlation(first, first) > 100  # power: one draw for all blocks

@@ -1,13 +1,13 @@
 """Small made-up runs, written as a run writes them."""
 
 import dataclasses
+import itertools
 from pathlib import Path
 
 import numpy as np
 import pytest
 
 from testbed.config import Config, flatten, override, validate
-from testbed.divergence.table import Targets, divergence_row
 from testbed.runs.folder import RunFolder, arrays_name
 
 N, M, DEPTH, WIDTH = 12, 10, 3, 8
@@ -20,7 +20,9 @@ class MadeUp:
     path: Path
     rows: list[dict]
     seen: list[dict]
-    targets: Targets
+    y: dict[str, np.ndarray]
+    labels: dict[str, np.ndarray]
+    ntk: np.ndarray | None
 
 
 def write_run(
@@ -36,7 +38,7 @@ def write_run(
     error: str | None = None,
     settings: dict | None = None,
 ) -> MadeUp:
-    """Writes a run of made-up networks; its metrics are computed from its arrays."""
+    """Writes a run of made-up networks, with made-up metrics."""
     rng = np.random.default_rng(3)
     lr = 0.25
     config = override(
@@ -73,32 +75,26 @@ def write_run(
             "devices": 1,
         },
     )
-    targets = _targets(rng, classes, probes, config.train.loss)
-    folder.write_arrays("limits.npz", _limits(rng, targets))
-    start = _start(rng, seeds, targets, probes)
-    rows, seen, previous = [], [], None
+    y, labels = _targets(rng, classes)
+    made = MadeUp(path, [], [], y, labels, _kernel(rng, (), 2 * probes))
+    folder.write_arrays("limits.npz", _limits(made))
+    start = _start(rng, seeds, made, probes)
     for place, step in enumerate(steps):
         t = lr * step
         kernels = place % every == 0 or step == steps[-1]
-        now = _at(start, t, targets, infinite, kernels)
-        row = {"step": step, "t": t}
-        row |= divergence_row(targets, now, (seen or [now])[0], previous, t)
-        for group, speed in (("blocks", 0.01), ("head", 0.1), ("input", 0.05)):
-            moved = speed * t * np.linspace(1, 2, seeds)
-            row[f"parameters/movement/{group}"] = moved
-        if "kernel" in now["finite"]:
-            previous = (t, now["finite"]["kernel"])
+        now = _at(start, t, made, infinite, kernels)
         arrays = {f"{w}/{k}": v for w, obs in now.items() for k, v in obs.items()}
         folder.write_arrays(arrays_name(step), arrays)
+        row = {"step": step, "t": t, **_metrics(rng, t, seeds, made, now)}
         folder.append_row(row)
-        rows.append(row)
-        seen.append(now)
+        made.rows.append(row)
+        made.seen.append(now)
     if status is not None:
         folder.write_json("summary.json", _summary(status, error, lr))
-    return MadeUp(path, rows, seen, targets)
+    return made
 
 
-def _targets(rng, classes, probes, loss) -> Targets:
+def _targets(rng, classes):
     y, labels = {}, {}
     for split, size in (("train", N), ("test", M)):
         if classes is None:
@@ -109,48 +105,49 @@ def _targets(rng, classes, probes, loss) -> Targets:
             y[split] = 2.0 * labels[split][:, None] - 1
         else:
             y[split] = np.eye(classes)[labels[split]] - 1 / classes
-    kernel = None
-    if probes:
-        a = rng.standard_normal((2 * probes, 40))
-        kernel = a @ a.T / 20
-    return Targets(y, labels or None, loss, kernel)
+    return y, labels
 
 
-def _limits(rng, targets: Targets) -> dict[str, np.ndarray]:
-    kept = {f"y/{split}": y for split, y in targets.y.items()}
-    for split, labels in (targets.labels or {}).items():
-        kept[f"labels/{split}"] = labels
-    kept["eigenvalues"] = np.sort(rng.random(N))
-    if targets.kernel is not None:
-        kept["ntk"], kept["nngp"] = targets.kernel, targets.kernel / 2
+def _kernel(rng, shape, size) -> np.ndarray | None:
+    if not size:
+        return None
+    features = rng.standard_normal((*shape, size, 30))
+    return features @ np.swapaxes(features, -1, -2) / 15
+
+
+def _limits(made: MadeUp) -> dict[str, np.ndarray]:
+    kept = {f"y/{split}": y for split, y in made.y.items()}
+    kept |= {f"labels/{split}": labels for split, labels in made.labels.items()}
+    kept["eigenvalues"] = np.arange(1.0, N + 1)
+    if made.ntk is not None:
+        kept["ntk"], kept["nngp"] = made.ntk, made.ntk / 2
     return kept
 
 
-def _start(rng, seeds, targets: Targets, probes: int) -> dict[str, np.ndarray]:
+def _start(rng, seeds, made: MadeUp, probes: int) -> dict[str, np.ndarray]:
     drawn = lambda *shape: rng.standard_normal((seeds, *shape))
     start = {
-        "train": drawn(*targets.y["train"].shape),
-        "test": drawn(*targets.y["test"].shape),
+        "train": drawn(*made.y["train"].shape),
+        "test": drawn(*made.y["test"].shape),
         "gradient": np.exp(drawn(DEPTH)),
         "speed": 1 + 0.2 * drawn(1, 1),
     }
     if probes:
-        features = drawn(2 * probes, 30)
-        start["kernel"] = features @ np.swapaxes(features, 1, 2) / 15
+        start["kernel"] = _kernel(rng, (seeds,), 2 * probes)
         start["squared"] = np.exp(0.3 * drawn(DEPTH + 1, 2 * probes))
         start["active"] = rng.random((seeds, DEPTH, 2 * probes))
     return start
 
 
-def _at(start, t, targets, infinite, kernels) -> dict[str, dict[str, np.ndarray]]:
+def _at(start, t, made, infinite, kernels) -> dict[str, dict[str, np.ndarray]]:
     """Exponential approach to the targets; finite networks speed up."""
     seen: dict[str, dict] = {"finite": {}, "linearized": {}}
     if infinite:
         seen["infinite"] = {}
-    for split, y in targets.y.items():
+    for split, y in made.y.items():
         for who, bend in (("finite", 0.3), ("linearized", 0.0)):
             left = np.exp(-t * start["speed"] * (1 + bend * t))
-            f = y + (start[split] - y) * left
+            f = y[None] + (start[split] - y[None]) * left
             seen[who][f"outputs/{split}"] = f.astype(np.float32)
         if infinite:
             seen["infinite"][f"outputs/{split}"] = y * (1 - np.exp(-t))
@@ -161,11 +158,43 @@ def _at(start, t, targets, infinite, kernels) -> dict[str, dict[str, np.ndarray]
         finite["layers/squared_norm"] = start["squared"] * (1 + t)
         finite["layers/active_fraction"] = start["active"] / (1 + t)
         if kernels:
-            scale = (1 + 0.1 * t) * start["kernel"]
-            finite["kernel"] = (scale + 0.1 * t * np.eye(scale.shape[-1])[None]).astype(
-                np.float32
-            )
+            finite["kernel"] = (start["kernel"] * (1 + 0.1 * t)).astype(np.float32)
     return seen
+
+
+def _metrics(rng, t, seeds, made, now) -> dict:
+    """Numbers of the right kind, under the right names; the mean's loss is its own."""
+    each = np.linspace(1, 2, seeds)
+    metrics = {}
+    for split, y in made.y.items():
+        for who, observed in now.items():
+            one = who == "infinite"
+            loss = np.exp(-t) * (rng.random() if one else rng.random(seeds) + 0.1)
+            if one:
+                f = observed[f"outputs/{split}"]
+                loss = 0.5 * ((f - y) ** 2).sum(-1).mean()
+            metrics[f"{who}/loss/{split}"] = loss
+            if made.labels:
+                right = rng.random() if one else rng.random(seeds)
+                metrics[f"{who}/accuracy/{split}"] = right
+        pairs = [("finite", "linearized", 0.2 * t * each)]
+        if "infinite" in now:
+            far = each / t if t else each * np.inf
+            pairs += [("finite", "infinite", far), ("linearized", "infinite", far / 2)]
+            metrics[f"ensemble/variance_ratio/{split}"] = rng.random()
+        for one, other, relative in pairs:
+            unknown = np.full(seeds, np.nan)
+            name = f"distance/{one}_{other}/{split}/relative"
+            metrics[name] = relative if t else unknown
+    for group, speed in (("blocks", 0.01), ("head", 0.1), ("input", 0.05)):
+        metrics[f"parameters/movement/{group}"] = speed * t * each
+    if "kernel" in now["finite"]:
+        metrics["kernel/drift"] = 0.1 * t * each
+        metrics["kernel/error_infinite"] = 0.5 + 0.1 * t * each
+        metrics["kernel/distance"] = 0.01 * t**2 * each
+        metrics["kernel/alignment"] = 0.1 + 0.1 * t * each
+        metrics["kernel/top_eigenvalue"] = 9 + t * each
+    return metrics
 
 
 def _summary(status: str, error: str | None, lr: float) -> dict:
@@ -195,5 +224,6 @@ def usual(tmp_path_factory) -> MadeUp:
 
 @pytest.fixture
 def make_run(tmp_path):
-    """Writes a run with the options of `write_run`."""
-    return lambda **options: write_run(tmp_path / "run", **options)
+    """Writes a new run with the options of `write_run`."""
+    number = itertools.count()
+    return lambda **options: write_run(tmp_path / f"{next(number)}", **options)

@@ -104,15 +104,15 @@ def test_single_outputs(figures, usual):
     classes = []
     for ax in axes:
         example = int(ax.get_title().split()[2].rstrip(","))
-        label = int(usual.targets.labels["test"][example])
+        label = int(usual.labels["test"][example])
         assert ax.get_title().endswith(f"class {label}")
         classes.append(label)
         for who in ("finite", "linearized"):
             outputs = [s[who]["outputs/test"] for s in usual.seen[1:]]
             wanted = np.array(outputs)[:, :, example, label].T
             color = style.PREDICTORS[who]["color"]
-            drawn = [np.asarray(x.get_ydata()) for x in ax.lines if len(x.get_ydata()) > 2
-                     and x.get_color() == color]  # fmt: skip
+            own = [x for x in ax.lines if x.get_color() == color]
+            drawn = [x.get_ydata() for x in own if len(x.get_ydata()) > 1]
             np.testing.assert_allclose(np.sort(drawn, 0), np.sort(wanted, 0))
         infinite = [s["infinite"] for s in usual.seen[1:]]
         mean = [s["outputs/test"][example, label] for s in infinite]
@@ -121,7 +121,7 @@ def test_single_outputs(figures, usual):
         band = ax.collections[0].get_paths()[0].vertices[:, 1]
         np.testing.assert_allclose(band.max(), (np.array(mean) + 2 * sd).max())
         (target,) = lines(ax, "target")
-        assert target.get_ydata()[0] == usual.targets.y["test"][example, label]
+        assert target.get_ydata()[0] == usual.y["test"][example, label]
     assert len(set(classes)) == 6
 
 
@@ -150,7 +150,7 @@ def test_kernel_over_time(figures, record):
 def test_spectra(figures, usual):
     """Medians over networks of the eigenvalues, start and end, and their ratio."""
     left, right = figures["spectrum"].axes
-    reference = np.linalg.eigvalsh(usual.targets.kernel)[::-1]
+    reference = np.linalg.eigvalsh(usual.ntk)[::-1]
     for place, label in ((0, "at t = 0"), (-1, "at t = 2")):
         kernels = usual.seen[place]["finite"]["kernel"].astype(np.float64)
         values = np.median(np.linalg.eigvalsh(kernels)[:, ::-1], 0)

@@ -15,6 +15,8 @@ from testbed.config import flatten, validate
 from testbed.divergence import Departure, departure_time
 from testbed.reports import load_record, write_report
 from testbed.reports.departures import above_at_end, departure_words
+from testbed.reports.html import render
+from testbed.reports.predictions import losses
 from testbed.reports.tables import (
     changed_settings,
     command,
@@ -69,18 +71,13 @@ def read(path) -> Page:
 @pytest.mark.parametrize(
     ("options", "missing"),
     [
-        ({}, ()),
         ({"steps": (0,)}, ("distances", "movement")),
-        ({"steps": (0, 1)}, ()),
-        ({"seeds": 1}, ()),
-        ({"seeds": 2, "classes": 2}, ()),
-        ({"classes": None}, ()),
-        ({"probes": 0}, ("kernel", "spectrum")),
+        ({"steps": (0, 1), "seeds": 1}, ()),
+        ({"seeds": 2, "classes": 2, "every": 3}, ()),
+        ({"classes": None, "probes": 0}, ("kernel", "spectrum")),
         ({"infinite": False}, ()),
-        ({"every": 3}, ()),
-        ({"settings": {"train.loss": "cross_entropy"}}, ()),
+        ({"status": None, "settings": {"train.loss": "cross_entropy"}}, ()),
         ({"settings": {"train.center": True, "model.kind": "mlp"}}, ()),
-        ({"status": None}, ()),
         (
             {"steps": (0,), "seeds": 1, "classes": None, "probes": 0},
             ("distances", "kernel", "spectrum", "movement"),
@@ -103,41 +100,45 @@ def test_every_kind_of_run_has_a_report(make_run, options, missing):
     assert not re.search(r"\b(nan|inf|None)\b", page.text.split("all settings")[0])
 
 
-def test_the_reading_and_the_words(usual):
-    """The one-sentence reading comes first; every number's word is explained."""
-    write_report(usual.path)
-    text = read(usual.path).text
+def test_the_page_of_the_usual_run(usual):
+    """All figures; the one-sentence reading first; every number's word explained."""
+    before = dict(matplotlib.rcParams)
+    files = write_report(usual.path)
+    assert dict(matplotlib.rcParams) == before
+    assert [file.stem for file in files] == list(ALL)
+    page = read(usual.path)
+    assert len(page.sources) == len(ALL)
     reading = "The network left its kernel at t = 1 (made up)."
-    assert reading in text and text.index(reading) < text.index("Result")
+    assert reading in page.text
+    assert page.text.index(reading) < page.text.index("Result")
     for word in ("departure time", "kernel drift", "alignment", "critical learning"):
-        assert word in text
-    assert "This run" not in text.split("Result")[0]
+        assert word in page.text
+    assert "This run" not in page.text.split("Result")[0]
 
 
 def test_a_failed_run_says_so(make_run):
-    """A run that stopped shows its error on top, with what was recorded before."""
+    """A run that stopped shows its error on top."""
     error = "finite/loss/train of seed 1 is not finite at step 9, t = 2.25"
-    made = make_run(status="failed", error=error)
-    assert len(write_report(made.path)) == len(ALL)
-    text = read(made.path).text
+    record = load_record(make_run(status="failed", error=error).path)
+    text = Page(render(record, [], {})).text
     assert "This run failed." in text and error in text
     assert text.index(error) < text.index("Result")
+    unfinished = load_record(make_run(status=None).path)
+    assert "has not finished" in Page(render(unfinished, [], {})).text
 
 
 def test_a_diverged_predictor_does_not_flatten_the_others(make_run):
     """The loss axis is cut at 100 times its start, and the caption says so."""
-    from testbed.reports.figures import draw
-
     made = make_run(steps=(0, 1, 2))
     lines = (made.path / "metrics.jsonl").read_text().splitlines()
     old = re.search(r'"linearized/loss/train": \[[^]]*\]', lines[-1]).group()
     lines[-1] = lines[-1].replace(old, '"linearized/loss/train": [1e30, 1e28, 1e29]')
     (made.path / "metrics.jsonl").write_text("\n".join(lines) + "\n")
     record = load_record(made.path)
-    drawing = draw(record)[0]
+    drawing = losses(record)
     top = drawing.figure.axes[0].get_ylim()[1]
-    losses = [v[0].max() for k, v in record.metrics.items() if "/loss/" in k]
-    np.testing.assert_allclose(top, 100 * max(losses))
+    first = [v[0].max() for k, v in record.metrics.items() if "/loss/" in k]
+    np.testing.assert_allclose(top, 100 * max(first))
     assert "cut" in drawing.caption.shown
 
 
@@ -166,12 +167,14 @@ def test_numbers_in_the_tables(usual):
 def test_words_about_departure(make_run):
     """Who departed, when, and who is above the tolerance at the end."""
     record = load_record(make_run().path)
-    assert departure_words(record, "test") == "all 3 networks depart, at t = 0.5"
+    words = departure_words(record, "test")
+    assert words == "all 3 networks depart, at t = 0.5 to 1"
     assert above_at_end(record, "test") == 3
     relative = record.metrics["distance/finite_linearized/test/relative"]
     relative[:, 0] = 0.01
     relative[-1, 1] = 0.05
-    assert departure_words(record, "test") == "2 of 3 networks depart, at t = 0.5"
+    words = departure_words(record, "test")
+    assert words == "2 of 3 networks depart, at t = 0.5"
     assert above_at_end(record, "test") == 1
     relative[:] = 0.01
     assert departure_words(record, "test") == "no network departs"
@@ -193,9 +196,9 @@ def test_words_about_departure(make_run):
     ],
 )
 def test_the_command_gives_the_run_again(make_run, settings):
-    """Parsing the printed command gives the recorded config, run.* and wandb.* aside."""
+    """Parsing the printed command gives the config, run.* and wandb.* aside."""
     record = load_record(make_run(steps=(0,), settings=settings).path)
-    words = shlex.split(command(record))
+    words = shlex.split(command(record).replace("\\\n", " "))  # as a shell reads it
     assert words[:2] == ["python", "scripts/train.py"]
     assert not any(word.startswith(("--run.", "--wandb.")) for word in words)
     again = flatten(validate(parse(words[2:])))
@@ -208,10 +211,10 @@ def test_the_command_gives_the_run_again(make_run, settings):
 
 def test_text_is_escaped(make_run):
     """What a user wrote into a setting stays text."""
-    made = make_run(steps=(0,), settings={"wandb.group": "<script>alert(1)</script>"})
-    write_report(made.path)
-    page = read(made.path)  # refuses script tags
-    assert "<script>alert(1)</script>" in page.text
+    group = "<script>alert(1)</script>"
+    made = make_run(steps=(0,), settings={"wandb.group": group})
+    page = Page(render(load_record(made.path), [], {}))  # refuses script tags
+    assert group in page.text
 
 
 def test_settings_of_another_version(make_run):
@@ -220,20 +223,19 @@ def test_settings_of_another_version(make_run):
     config = (made.path / "config.json").read_text()
     config = config.replace("{", '{"train.magic": 3,', 1)
     (made.path / "config.json").write_text(config)
-    write_report(made.path)
-    assert "train.magic" in read(made.path).text
-    assert "magic" not in command(load_record(made.path))
+    record = load_record(made.path)
+    assert "train.magic" in Page(render(record, [], {})).text
+    assert "magic" not in command(record)
 
 
-def test_matplotlib_is_left_alone(usual):
-    """It is imported only to write a report, without pyplot; settings are put back."""
-    before = dict(matplotlib.rcParams)
-    write_report(usual.path)
-    assert dict(matplotlib.rcParams) == before
+def test_matplotlib_waits_until_it_is_needed():
+    """Importing testbed.reports does not import it; drawing never imports pyplot."""
     program = (
-        "import sys; import testbed.reports as r; assert 'matplotlib' not in sys.modules;"
-        f"r.write_report({str(usual.path)!r});"
-        "assert 'matplotlib.pyplot' not in sys.modules; print('fine')"
+        "import sys, testbed.reports;"
+        "assert 'matplotlib' not in sys.modules;"
+        "import testbed.reports.figures;"
+        "assert 'matplotlib.pyplot' not in sys.modules;"
+        "print('fine')"
     )
     done = subprocess.run(
         [sys.executable, "-c", program], capture_output=True, text=True, timeout=120

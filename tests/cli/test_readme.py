@@ -1,0 +1,81 @@
+"""Everything that README.md tells people to type."""
+
+import re
+import shlex
+from pathlib import Path
+
+import pytest
+
+from testbed.cli import parse
+from testbed.config import override, validate
+from testbed.runs.console import Console
+from testbed.runs.job import run_job
+
+pytestmark = pytest.mark.filterwarnings("ignore::DeprecationWarning")
+README = (Path(__file__).resolve().parents[2] / "README.md").read_text()
+BLOCKS = re.findall(r"```(\w*)\n(.*?)```", README, re.DOTALL)
+COMMANDS = [
+    line.split("#")[0].strip()
+    for _, block in BLOCKS
+    for line in block.splitlines()
+    if line.startswith("python scripts/train.py --")
+]
+SMALL = {
+    "data.train_size": 16,
+    "data.test_size": 10,
+    "data.n_in": 6,
+    "model.width": 8,
+    "model.depth": 2,
+    "train.seeds": 2,
+    "train.steps": 3,
+    "kernel.probes": 4,
+    "run.report": False,
+    "wandb.mode": "disabled",
+}
+RUNNABLE = [c for c in COMMANDS if not re.search("--help|--preset|--run.resume", c)]
+
+
+def test_readme_has_the_commands_this_file_looks_for():
+    """The two quickstart lines, and a handful of variations."""
+    lines = [line for _, block in BLOCKS for line in block.splitlines()]
+    assert "pip install -c constraints.txt -e . && python scripts/train.py" in lines
+    assert "pip install -c constraints.txt -e '.[test]' && pytest" in lines
+    assert len(RUNNABLE) >= 5
+
+
+@pytest.mark.parametrize("command", COMMANDS)
+def test_every_command_is_accepted(command):
+    """As written, it parses and passes validation."""
+    words = shlex.split(command)[2:]
+    if "--help" not in words:
+        assert validate(parse(words)).model.depth
+
+
+@pytest.mark.parametrize("command", RUNNABLE)
+def test_every_variation_runs(command, tmp_path):
+    """Made small, it runs to the end and keeps the variation that it shows."""
+    config = parse(shlex.split(command)[2:])
+    small = dict(SMALL)
+    if config.model.ratio:
+        small.pop("model.depth")
+    if config.train.batch_size:
+        small["train.batch_size"] = 4
+    small["run.dir"] = str(tmp_path / "run")
+    summary = run_job(validate(override(config, small)), Console())
+    assert summary["status"] == "done" and summary["final"]["step"] == 3
+
+
+def test_the_python_blocks_run():
+    """The ten lines about models and those about kernels, in order."""
+    scope: dict = {}
+    blocks = [block for language, block in BLOCKS if language == "python"]
+    assert len(blocks) == 2
+    for block in blocks:
+        exec(compile(block, "README.md", "exec"), scope)
+    assert scope["theta"].shape == scope["kernel"].ntk.shape == (8, 8)
+    change = scope["jax"].tree.map(
+        lambda a, b: float(abs(a - b).max()),
+        scope["params"],
+        scope["variables"]["params"],
+    )
+    assert max(scope["jax"].tree.leaves(change)) > 0
