@@ -128,7 +128,8 @@ class LinearizedClosedForm:
             flat = np.asarray(kernel, np.float64).transpose(0, 2, 1, 3)
             flat = flat.reshape(-1, n * c)
             system = eigensystem(flat[: n * c], name="empirical NTK")
-            self._systems.append((np.asarray(system.values), np.asarray(system.vectors)))
+            pair = np.asarray(system.values), np.asarray(system.vectors)
+            self._systems.append(pair)
             self._cross.append(flat[n * c :])
 
     def start(self) -> None:

@@ -240,12 +240,13 @@ def _entrywise(w: _Parameter):
 
     def factors(gain, delta, lead):
         leaf = jax.ShapeDtypeStruct(w.shape, w.dtype)
-        transpose = jax.linear_transpose(w.rearranged, leaf)
-        value = jax.eval_shape(w.rearranged, leaf)
 
         def pull(gain, delta):
-            cotangent = jnp.broadcast_to(gain * delta, value.shape)
-            return transpose(cotangent.astype(value.dtype))[0].ravel()
+            def term(leaf):
+                value = gain * w.rearranged(leaf).astype(delta.dtype)
+                return jnp.broadcast_to(value, delta.shape)
+
+            return jax.linear_transpose(term, leaf)(delta)[0].ravel()
 
         pull = jax.vmap(pull, (None, 0))  # over outputs
         for _ in range(lead):

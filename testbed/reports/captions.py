@@ -29,7 +29,7 @@ def losses(record: Record, expected_drawn: bool, cut: bool) -> Caption:
                 "mean, which is what one very wide network has on average; compare "
                 "blue with this one. "
             )
-        if record.has_labels:
+        if record.has_labels and not record.config["train.center"]:
             infinite += (
                 "The accuracy of the mean is higher than that of one network, because "
                 "averaging removes the random functions that networks start with. "
@@ -48,13 +48,18 @@ def losses(record: Record, expected_drawn: bool, cut: bool) -> Caption:
         if cut
         else ""
     )
+    green = ", and both scatter about thin green" if expected_drawn else ""
+    if record.has_infinite and record.config["train.center"]:
+        green = ", and both come to dotted green as the width grows"
+    same = "blue and orange are the same"
+    all_zero = "all outputs are 0 and the accuracy is that of rounding errors"
     return Caption(
         "Blue: the finite networks. Dashed orange: each network's linearization at its "
         f"own initialization, trained by the same steps. {over_networks(record)} "
-        f"{infinite}{posterior}{diverged}The dots at 0 are before training, where blue "
-        "and orange are the same.",
+        f"{infinite}{posterior}{diverged}The dots at 0 are before training, where "
+        f"{all_zero if record.config['train.center'] else same}.",
         "Wide and shallow networks (small d/n) follow their linearizations: blue "
-        f"covers orange{', and both scatter about thin green' * expected_drawn}.",
+        f"covers orange{green}.",
         "The time at which blue leaves orange, and which of the two is better on the "
         "test set from then on.",
     )
@@ -67,6 +72,7 @@ def distances(record: Record) -> Caption:
         f"{above_at_end(record, split)} above the tolerance at the end"
         for split, name in SPLITS.items()
     )
+    upper = "Upper row: each" if record.has_infinite else "Each"
     lines = " (thin), and their median (thick)" if record.seeds > 1 else ""
     infinite = (
         " Lower row: distance to the infinite network's mean, medians. It falls from "
@@ -80,14 +86,14 @@ def distances(record: Record) -> Caption:
     return Caption(
         "Distance between two predictors: root mean square over examples and outputs, "
         "in units of how far the second one has moved since t = 0, so that 0.1 is a "
-        f"tenth of the way. Upper row: each network to its own linearization{lines}. "
+        f"tenth of the way. {upper} network to its own linearization{lines}. "
         "A network departs at the first recorded time at which it is above the "
         f"tolerance (triangles; dotted: the median). Here, {found}.{infinite} t = 0 is "
         "not drawn: nothing has moved there and the distance has no unit.",
-        "The upper curves fall as width grows at fixed depth and rise with d/n. Both "
-        "predictors leave the same function with the same slope, so small steps start "
-        "them near 0; large steps overshoot in the steepest directions and put a hump "
-        "at the start.",
+        "The distance to the linearization falls as width grows at fixed depth and "
+        "rises with d/n. Both leave the same function with the same slope, so small "
+        "steps start near 0; large steps overshoot in the steepest directions and put "
+        "a hump at the start.",
         "Whether a network stays above the tolerance once it has passed it, and "
         "whether the two sets agree.",
     )
@@ -97,39 +103,46 @@ def ensemble(record: Record, followed: int, drawn: int, cut: bool) -> Caption:
     """`followed` examples, `drawn` networks; `cut`: the axis is cut."""
     shown = "output of the true class" if record.has_labels else "first output"
     if record.has_labels and record.limits["y/test"].shape[1] == 1:
-        shown = "output (targets are −1 for class 0 and +1 for class 1)"
+        shown = "output (targets are −1 for the first class and +1 for the second)"
     some = f" (the first {drawn} of {record.seeds})" if drawn < record.seeds else ""
     process = "There is no Gaussian process: no kernel describes adam's steps. "
     if record.has_infinite:
         process = (
-            "Dotted green and its band: mean and two standard deviations of the "
+            "Dotted green, with a band: mean and two standard deviations of the "
             "Gaussian process that infinitely wide networks follow. "
         )
         if record.config["train.center"]:
-            process += (
-                "It has no spread, because each network's output at initialization is "
-                "subtracted (train.center). "
+            process = (
+                "Dotted green: the Gaussian process that infinitely wide networks "
+                "follow. It has no spread, because each network's output at "
+                "initialization is subtracted (train.center): all scatter between "
+                "networks is of finite width. "
             )
+    limit = outside = ""
+    if record.has_infinite and record.config["train.center"]:
+        limit = ", and, where the infinite limit holds, on the green line"
+        outside = " Blue and orange together away from green: finite width alone."
+    elif record.has_infinite:
+        limit = (
+            ", and where the infinite limit holds about 19 of 20 networks lie inside "
+            "the green band"
+        )
+        outside = " Lines outside the band: the limit does not describe the networks."
     diverged = "The axis is cut where a predictor has diverged. " if cut else ""
     return Caption(
         f"The {shown} on {followed} test examples. Blue: each finite network{some}. "
         f"Dashed orange: its linearization. {process}Long-dashed black: the target. "
         f"{diverged}The dots at 0 are before training.",
-        "Each blue line lies on its orange partner. Where the infinite limit holds at "
-        "this width and depth, about 19 of 20 networks lie inside the green band."
-        if record.has_infinite
-        else "Each blue line lies on its orange partner.",
-        "Blue lines that part from orange: these networks have left their kernels. "
-        "Lines outside the green band, or all on one side in it: the limit does not "
-        "describe single networks."
-        if record.has_infinite
-        else "Blue lines that part from orange: these networks have left their "
-        "kernels.",
+        f"Each blue line lies on its orange partner{limit}.",
+        "Blue lines that part from orange: these networks have left their kernels."
+        f"{outside}",
     )
 
 
 def kernel(record: Record) -> Caption:
     """Of the figure of the kernel over time."""
+    adam = record.config["train.optimizer"] == "adam"
+    drift = "" if adam else ", and blue in the upper left like 1/n"
     return Caption(
         f"The tangent kernel Θ_t of each finite network on {probes(record)}. "
         f"{over_networks(record)} Upper left: change relative to the network's own "
@@ -139,8 +152,8 @@ def kernel(record: Record) -> Caption:
         "between the kernel and that of the targets, y yᵀ, on the training probes. "
         "Lower right: its largest eigenvalue. Dotted green in the lower row: the "
         "infinite network.",
-        "In the kernel regime all four stay where they start. At fixed depth blue in "
-        "the upper left falls like 1/n, and green at t = 0 like n^(−1/2).",
+        "In the kernel regime all four stay where they start. As the width n grows at "
+        f"fixed depth, green at t = 0 falls like n^(−1/2){drift}.",
         "A change that grows to order 1, and an alignment that rises with it: the "
         "network is learning features.",
     )
@@ -189,7 +202,7 @@ def layers(record: Record, no_law: str, measured: bool) -> Caption:
         "At the start, lengths that differ between networks the more the larger d/n, "
         "and gradients of one order of magnitude in all blocks. Training shrinks the "
         "gradient as it shrinks the loss, so compare its profile, not its size.",
-        f"{'At t = 0, light blue outside the grey band. ' * (measured and not no_law)}"
+        f"{'Light blue far outside the grey band. ' * (measured and not no_law)}"
         "Layers that change more than others.",
     )
 
@@ -200,6 +213,7 @@ def movement(record: Record) -> Caption:
         " With this parameterization it falls like n^(−1/2) in input and head, and "
         "like 1/n in the blocks, as the width n grows."
         if record.config["model.parameterization"] == "ntk"
+        and record.config["train.optimizer"] != "adam"
         else ""
     )
     only = (

@@ -42,10 +42,11 @@ _TERMS = (
         "as infinity.",
     ),
     (
-        "variance over networks / variance of the GP",
-        "Variance of the outputs over the ensemble, divided by the variance of the "
-        "Gaussian process (GP) at the same time, averaged over examples. 1 is expected "
-        "where the limit holds; with few networks it scatters widely.",
+        "standard deviation over networks, of the GP",
+        "How much the outputs differ between the networks, root mean square over "
+        "examples and outputs; and what the Gaussian process (GP) predicts of it, "
+        "which is 0 with centred outputs. The ratio of their variances is expected to "
+        "be 1 where the limit holds; with few networks it scatters widely.",
     ),
     (
         "tangent kernel Θ",
@@ -98,7 +99,7 @@ def glossary(record: Record) -> list[tuple[str, str]]:
     if not record.has_labels:
         absent |= {"accuracy"}
     if not record.has_infinite:
-        absent |= {"variance over networks / variance of the GP"}
+        absent |= {"standard deviation over networks, of the GP"}
     if not record.config["kernel.probes"]:
         absent |= {"probes", "kernel drift", "alignment", "active units"}
     return [(term, text) for term, text in _TERMS if term not in absent]

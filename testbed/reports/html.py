@@ -101,7 +101,7 @@ def _result(record: Record) -> str:
     when = f"At t = {record.times[-1]:.4g}, after {record.steps[-1]} steps"
     spread = f"; median [lowest, highest] of {record.seeds} networks" if many else ""
     losses = _table(
-        tables.final_losses(record), ("", *tables.PREDICTORS), f"{when}{spread}"
+        tables.final_losses(record), ("", *tables.predictors(record)), f"{when}{spread}"
     )
     note = (
         '<p class="note">infinite is the mean prediction of the infinite network, not '
@@ -111,9 +111,11 @@ def _result(record: Record) -> str:
         "adam's steps.</p>"
     )
     divergence = _table(
-        tables.final_divergence(record), ("divergence", "training set", "test set")
+        tables.final_divergence(record), ("", "training set", "test set")
     )
-    return losses + note + divergence + _table(tables.circumstances(record))
+    kernel = _table(tables.final_kernel(record), title="tangent kernel on the probes")
+    kernel = kernel if record.config["kernel.probes"] else ""
+    return losses + note + divergence + kernel + _table(tables.circumstances(record))
 
 
 def _settings(record: Record) -> str:
@@ -178,11 +180,14 @@ def _reproduce(record: Record) -> str:
         if record.environment.get("modified")
         else ""
     )
+    full = tables.command(record, every=True)
     return (
         "<p>In the project's folder, with the versions above:</p>"
         f"<pre>{escape(first + tables.command(record))}</pre>{warning}"
-        "<p>On the same device the numbers are the same; on another one they differ by "
-        "rounding, which training can amplify.</p>"
+        "<details><summary>the same with every setting spelled out, in case the "
+        f"defaults have changed</summary><pre>{escape(full)}</pre></details>"
+        "<p>On another device the numbers differ by rounding, which training can "
+        "amplify.</p>"
     )
 
 

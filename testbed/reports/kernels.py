@@ -49,16 +49,15 @@ def kernel(record: Record) -> Drawing:
     axis.networks(ax, values, label=rf"$1 - \cos({_T}, {_0})$", **finite)
     ax.set_title("Change of its shape, scale aside")
 
+    log_y(*axes[0])
     for ax in axes[0]:
-        if later.any():
-            log_y(ax)
-        else:
-            nothing(ax, "only t = 0 was measured")
+        if ax.get_yscale() != "log":
+            nothing(ax, "no change" if later.any() else "only t = 0 was measured")
 
     ax = axes[1, 0]
     axis.networks(ax, series("kernel/alignment"), label=f"${_T}$", color=blue)
     ax.set_title("Alignment with the targets")
-    ax.set_ylabel("0: none, 1: the targets' own kernel")
+    ax.set_ylabel("from 0 (none) to 1")
     ntk, y = record.limits.get("ntk"), record.limits.get("y/train")
     if ntk is not None and y is not None:
         half = len(ntk) // 2

@@ -91,7 +91,9 @@ def distances(record: Record) -> Drawing:
 
 def ensemble(record: Record) -> Drawing:
     """Outputs on a few test examples: each network, and the Gaussian process."""
-    name, title = "ensemble", "Single outputs against the Gaussian process"
+    name, title = "ensemble", "Single outputs"
+    if record.has_infinite:
+        title += " against the Gaussian process"
     y = record.limits.get("y/test")
     if y is None or record.at(0, "finite/outputs/test") is None:
         return Drawing(name, title, "The recorded arrays are missing.")
@@ -113,7 +115,8 @@ def ensemble(record: Record) -> Drawing:
             centre, sd = mean[:, place, output], np.sqrt(variance[:, place].clip(0))
             label = "Gaussian process, mean ± 2 sd"
             band = centre - 2 * sd, centre + 2 * sd
-            axis.band(ax, *band, color=style.INFINITE, label=label)
+            if sd.any():
+                axis.band(ax, *band, color=style.INFINITE, label=label)
             kind = style.PREDICTORS["infinite"]
             axis.plot(ax, centre, label="Gaussian process, mean", **kind)
             usual += [*np.abs(band).max(1)]

@@ -11,16 +11,21 @@ from testbed.divergence import Departure
 from testbed.reports.departures import SPLITS, departures
 from testbed.reports.record import Record, spread
 
-PREDICTORS = ("finite", "linearized", "infinite")
 Row = tuple[str, ...]
 
 
+def predictors(record: Record) -> list[str]:
+    """The predictors of this run."""
+    infinite = ["infinite"] if record.has_infinite else []
+    return ["finite", "linearized", *infinite]
+
+
 def final_losses(record: Record) -> list[Row]:
-    """(what, finite, linearized, infinite) at the last recorded time."""
+    """(what, and its value for each predictor) at the last recorded time."""
     rows = []
     for split in SPLITS:
         for measure, form in (("loss", ".4g"), ("accuracy", ".1%")):
-            names = [f"{who}/{measure}/{split}" for who in PREDICTORS]
+            names = [f"{who}/{measure}/{split}" for who in predictors(record)]
             rows.append((f"{split} {measure}", *_cells(record, names, form)))
     return _filled(rows)
 
@@ -38,19 +43,31 @@ def final_divergence(record: Record) -> list[Row]:
     ):
         names = [name.format(split) + "/relative" for split in SPLITS]
         rows.append((title, *_cells(record, names, ".3g")))
-    names = [f"ensemble/variance_ratio/{split}" for split in SPLITS]
-    rows.append(
-        ("variance over networks / variance of the GP", *_cells(record, names, ".3g"))
-    )
+    for title, name in (
+        ("standard deviation over networks", "ensemble/spread"),
+        ("standard deviation of the GP", "infinite/spread"),
+        ("variance over networks / variance of the GP", "ensemble/variance_ratio"),
+    ):
+        names = [f"{name}/{split}" for split in SPLITS]
+        rows.append((title, *_cells(record, names, ".3g")))
     tolerance = record.config["measure.tolerance"]
     times = [str(Departure.of_seeds(departures(record, split))) for split in SPLITS]
     rows.append((f"departure time at tolerance {tolerance:g}", *times))
-    for title, name in (
-        ("kernel drift (all probes)", "kernel/drift"),
-        ("kernel error against the limit (all probes)", "kernel/error_infinite"),
-    ):
-        rows.append((title, *_cells(record, [name, name], ".3g")))
     return _filled(rows)
+
+
+def final_kernel(record: Record) -> list[Row]:
+    """(what, value) of the kernels at the last recorded time."""
+    return _filled(
+        [
+            (title, *_cells(record, [name], ".3g"))
+            for title, name in (
+                ("kernel drift |Θ_t − Θ_0| / |Θ_0|", "kernel/drift"),
+                ("kernel error |Θ_t − Θ_∞| / |Θ_∞|", "kernel/error_infinite"),
+                ("alignment with the targets", "kernel/alignment"),
+            )
+        ]
+    )
 
 
 def circumstances(record: Record) -> list[Row]:
@@ -87,10 +104,15 @@ def changed_settings(record: Record) -> dict[str, Any]:
     return {k: v for k, v in _settings(record).items() if v != default[k]}
 
 
-def command(record: Record) -> str:
-    """The command line that makes this run's numbers again."""
+def command(record: Record, every: bool = False) -> str:
+    """The command line that makes this run's numbers again.
+
+    With `every` setting spelled out it does not depend on the defaults, which can
+    change from version to version.
+    """
     words = ["python scripts/train.py"]
-    for name, value in changed_settings(record).items():
+    settings = _settings(record) if every else changed_settings(record)
+    for name, value in settings.items():
         if name.startswith(("run.", "wandb.")) and name != "run.seed_axis":
             continue
         words.append(shlex.quote(f"--{name}={in_words(value)}"))
@@ -112,8 +134,7 @@ def environment(record: Record) -> list[Row]:
         differs = ", with uncommitted changes" if e.get("modified") else ""
         rows.append(("commit", f"{e['commit']}{differs}"))
     if e.get("device"):
-        device = f"{e.get('devices', 1)} × {e['device']} ({e.get('backend')})"
-        rows.append(("device", device))
+        rows.append(("device", f"{e.get('devices', 1)} × {e['device']}"))
     rows += [(k, str(e[k])) for k in ("platform", "python") if e.get(k)]
     return rows + [(k, v) for k, v in (e.get("packages") or {}).items() if v]
 
@@ -131,7 +152,7 @@ def _cells(record: Record, names: Iterable[str], form: str) -> list[str]:
 
 def _cell(record: Record, name: str, form: str) -> str:
     """Median and range over networks of a metric's last value; "" without one."""
-    if name not in record.metrics:
+    if name not in record.metrics or np.isnan(record.metrics[name]).all():
         return ""
     low, middle, high = (float(v[0]) for v in spread(record.metrics[name][-1:]))
     text = _number(middle, form)

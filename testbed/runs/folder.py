@@ -12,10 +12,10 @@ most the line being written.
 """
 
 import dataclasses
+import io
 import json
 import math
 import os
-import tempfile
 from collections.abc import Mapping
 from datetime import datetime
 from pathlib import Path
@@ -53,18 +53,10 @@ class RunFolder:
 
     def write_arrays(self, name: str, arrays: Mapping[str, np.ndarray]) -> None:
         """Writes an .npz, whole or not at all; a slash in a key is kept."""
-        path = self.path / name
-        try:
-            path.parent.mkdir(exist_ok=True)
-            with tempfile.NamedTemporaryFile(dir=path.parent, delete=False) as file:
-                try:
-                    np.savez(file, **arrays)  # pyright: ignore[reportArgumentType]
-                except BaseException:
-                    os.unlink(file.name)
-                    raise
-            os.replace(file.name, path)
-        except OSError as error:
-            raise _disk(path, error) from None
+        (self.path / name).parent.mkdir(exist_ok=True)
+        buffer = io.BytesIO()
+        np.savez(buffer, **arrays)  # pyright: ignore[reportArgumentType]
+        self._write(name, buffer.getbuffer())
 
     def read_arrays(self, name: str) -> dict[str, np.ndarray]:
         """Reads an .npz."""
@@ -98,7 +90,7 @@ class RunFolder:
         self._write("metrics.jsonl", text.encode())
         return kept
 
-    def _write(self, name: str, data: bytes) -> None:
+    def _write(self, name: str, data: bytes | memoryview) -> None:
         path = self.path / name
         partial = path.with_name(f".{path.name}.{os.getpid()}")
         try:

@@ -59,7 +59,11 @@ def run_job(config: Config, console: Console) -> dict[str, Any]:
         try:
             figures = write_report(folder.path)
         except OSError as error:
-            failure = failure or RunError(f"report: cannot be written ({error})")
+            failure = failure or RunError(
+                f"report: cannot be written ({error.strerror}); everything recorded is "
+                "kept; make room and run again with --run.resume"
+            )
+            summary |= {"status": "failed", "error": str(failure)}
     seconds["total"] = time.perf_counter() - started
     summary["seconds"] = seconds
     folder.write_json("summary.json", summary)
@@ -221,9 +225,10 @@ def _warn_of_instability(config: Config, experiment: Experiment, finite) -> None
     stiff = np.flatnonzero(bounds < clock.lr)
     if stiff.size:
         warnings.warn(
-            f"train.lr={clock.lr:.4g} is above the stability bound of the linearization "
-            f"of seed {', '.join(map(str, stiff))} (about {bounds.min():.4g}, from its "
-            "kernel on the probes): expect divergence; lower train.lr_fraction",
+            f"train.lr={clock.lr:.4g} is above the stability bound of the "
+            f"linearization of seed {', '.join(map(str, stiff))} (about "
+            f"{bounds.min():.4g}, from its kernel on the probes): expect divergence; "
+            "lower train.lr_fraction",
             stacklevel=2,
         )
 

@@ -22,6 +22,7 @@ TINY = (
     "--model.depth=3",
     "--train.steps=60",
     "--train.lr_fraction=0.1",
+    "--measure.tolerance=0.03",
     "--kernel.probes=6",
     "--run.checkpoint_seconds=0",
     "--wandb.mode=disabled",
@@ -191,17 +192,23 @@ def test_a_full_disk_stops_the_run_and_loses_nothing(environment, whole, tmp_pat
     """A file-size limit makes writes fail; without it the run resumes, to the bit."""
     path = tmp_path / "run"
     args = (*TINY, f"--run.dir={path}")
-    limits = np.load(whole[0] / "limits.npz")
-    assert sum(v.nbytes for v in limits.values()) < 40_000
+    size = (whole[0] / "metrics.jsonl").stat().st_size
+    limit = (size + (whole[0] / "arrays" / "000000000.npz").stat().st_size) // 2
+    assert limit < size  # arrays fit, and metrics.jsonl does after some rows not
 
     def limited():
         signal.signal(signal.SIGXFSZ, signal.SIG_IGN)
-        resource.setrlimit(resource.RLIMIT_FSIZE, (40_000, 40_000))
+        resource.setrlimit(resource.RLIMIT_FSIZE, (limit, limit))
 
     env = {k: v for k, v in environment.items() if k != "JAX_COMPILATION_CACHE_DIR"}
-    done = train(env, *args, check=1, preexec_fn=limited)
-    assert "cannot be written" in done.stderr and "--run.resume" in done.stderr
-    assert done.stderr.strip().count("\n") <= 2
+    late = "--run.checkpoint_seconds=1000"
+    done = train(env, *args, late, check=1, preexec_fn=limited)
+    assert (
+        "metrics.jsonl: cannot be written" in done.stderr
+        and "--run.resume" in done.stderr
+    )
+    assert done.stderr.strip().count("\n") <= 2, done.stderr
+    assert 1 <= (path / "metrics.jsonl").read_bytes().count(b"\n") < 9
     train(environment, *args, "--run.resume", check=0)
     want = (whole[0] / "metrics.jsonl").read_bytes()
     assert (path / "metrics.jsonl").read_bytes() == want
@@ -233,7 +240,7 @@ def test_too_large_a_learning_rate_warns_and_stops_with_everything_kept(
         (["--model.depth=3", "--model.ratio=1"], "cannot be given together"),
         (["--data.train_size=5000"], "data.train_size=5000"),
         (["--kernel.probes=900"], "kernel.probes=900: must be at most"),
-        (["--data.name=linear", "--data.train_size=3000000"], "its kernels take"),
+        (["--data.name=linear", "--data.train_size=100000"], "its kernels take"),
     ],
 )
 def test_a_users_mistake_is_one_line_and_exit_2(environment, tmp_path, args, words):
@@ -256,9 +263,12 @@ def test_help_answers_within_a_second(environment):
     """No heavy import comes before the arguments are read."""
     fastest = np.inf
     for _ in range(3):
-        began = time.perf_counter()
+        before = resource.getrusage(resource.RUSAGE_CHILDREN)
         done = train(environment, "--help", check=0)
-        fastest = min(fastest, time.perf_counter() - began)
+        after = resource.getrusage(resource.RUSAGE_CHILDREN)
+        # Processor time: what the wall clock shows when nothing else runs.
+        used = after.ru_utime + after.ru_stime - before.ru_utime - before.ru_stime
+        fastest = min(fastest, used)
     assert "--model.width" in done.stdout and "--run.resume" in done.stdout
     assert fastest < 1.0, f"{fastest:.2f} s"
 

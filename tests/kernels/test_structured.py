@@ -1,5 +1,7 @@
 """The structured NTK against explicit Jacobians, for every way to use a parameter."""
 
+import functools
+
 import flax.linen as nn
 import jax
 import jax.numpy as jnp
@@ -15,7 +17,8 @@ from testbed.kernels.neural_tangents import lenient, nt
 C = 3
 
 
-def explicit_ntk(f, params, x1, x2, trace_outputs):
+@functools.partial(jax.jit, static_argnums=0)
+def explicit_ntk(f, params, x1, x2):
     """The definition: Jacobians of single rows, contracted leaf by leaf."""
 
     def jacobian(x):
@@ -23,10 +26,7 @@ def explicit_ntk(f, params, x1, x2, trace_outputs):
         return [j.reshape(*j.shape[:2], -1) for j in jax.tree.leaves(rows)]
 
     pairs = zip(jacobian(x1), jacobian(x2), strict=True)
-    kernel = sum(jnp.einsum("bcp,edp->becd", a, b) for a, b in pairs)
-    if trace_outputs:
-        return jnp.trace(kernel, axis1=2, axis2=3) / kernel.shape[-1]
-    return kernel
+    return sum(jnp.einsum("bcp,edp->becd", a, b) for a, b in pairs)
 
 
 def relative(a, b):
@@ -41,7 +41,7 @@ def kinds(f, params, x):
 
 
 def flax_function(net, x):
-    variables = net.init(jax.random.key(0), x)
+    variables = jax.jit(net.init)(jax.random.key(0), x)
     rest = {k: v for k, v in variables.items() if k != "params"}
     return lambda p, x: net.apply({**rest, "params": p}, x), variables["params"]
 
@@ -79,9 +79,10 @@ def test_models_agree_with_neural_tangents(name, dtype):
         assert got.dtype == jnp.float64
         assert relative(got, want) < slack
     # Every weight matrix through its factors, biases through their small Jacobians.
-    for leaf, kind in zip(jax.tree.leaves(params), kinds(f, params, x1), strict=True):
-        assert kind is (Dense if leaf.shape[-1] * leaf.shape[-2] > 36 or leaf.ndim > 2
-                        or leaf.shape == (12, C) else Plain)  # fmt: skip
+    for (path, _), kind in zip(
+        jax.tree_util.tree_leaves_with_path(params), kinds(f, params, x1), strict=True
+    ):
+        assert kind is (Dense if path[-1].key == "kernel" else Plain)
 
 
 # ------------------------------------------- other people's networks, in float64
@@ -119,7 +120,12 @@ class Remat(nn.Module):
                 return z + h, None
 
         x = nn.Dense(8, param_dtype=jnp.float64)(x)
-        scanned = nn.scan(nn.remat(Block), {"params": 0}, {"params": True}, length=3)
+        scanned = nn.scan(
+            nn.remat(Block),
+            variable_axes={"params": 0},
+            split_rngs={"params": True},
+            length=3,
+        )
         x, _ = scanned()(x, None)
         return nn.Dense(C, param_dtype=jnp.float64)(x)
 
@@ -139,6 +145,7 @@ def _(primals, tangents):
     return straight_through(w, z), z @ tangents[0] + tangents[1] @ w
 
 
+@functools.cache
 def by_hand():
     """Functions of (params, x (B, 72)): params, function, kinds of factor."""
     w, v, b = normal(72, 5), normal(5, C, seed=1), normal(5, seed=2)
@@ -155,9 +162,7 @@ def by_hand():
 
     def recurrent(p, x):
         step = lambda z, u: (jnp.tanh(z @ p["w"] + u), None)
-        z, _ = jax.lax.scan(
-            step, jnp.zeros((len(x), 5)), x @ p["u"] + jnp.ones((3, 1, 1))
-        )
+        z, _ = jax.lax.scan(step, jnp.zeros((len(x), 5)), jnp.stack([x @ p["u"]] * 3))
         return z @ p["v"]
 
     def scaled_scan(p, x):
@@ -234,7 +239,7 @@ def by_hand():
         "relu at zero": (
             {"w": w, "v": v},
             lambda p, x: (
-                jax.nn.relu(x @ p["w"] * jnp.asarray([1, 0, 1, 0, 1.0])) @ p["v"]
+                jax.nn.relu(x @ p["w"] * jnp.asarray([[1, 0, 1, 0, 1.0]])) @ p["v"]
             ),
             [Dense, Dense],
         ),
@@ -251,15 +256,19 @@ def by_hand():
     }
 
 
-def assert_structured(f, params, x, y):
-    for trace, other in ((True, None), (False, y)):
-        got = jax.jit(structured_ntk(f, trace_outputs=trace))(params, x, other)
-        want = explicit_ntk(f, params, x, x if other is None else other, trace)
+def assert_structured(f, params, x, y, both=False):
+    want = explicit_ntk(f, params, x, y)
+    got = jax.jit(structured_ntk(f, trace_outputs=False))(params, x, y)
+    assert got.shape == want.shape == (len(x), len(y), C, C)
+    assert relative(got, want) < 1e-12
+    if both:
+        got = jax.jit(structured_ntk(f))(params, x, y)
+        want = jnp.trace(want, axis1=2, axis2=3) / C
         assert got.shape == want.shape
         assert relative(got, want) < 1e-12
 
 
-@pytest.mark.parametrize("name", by_hand())
+@pytest.mark.parametrize("name", list(by_hand()))
 def test_every_use_of_a_parameter(name):
     """Factors or plain Jacobian: always the kernel of the definition."""
     params, f, expected = by_hand()[name]
@@ -274,7 +283,7 @@ def test_flax_linen_networks(module):
     """Convolutions, attention, layer norm, remat in a scan: unchanged Flax modules."""
     x, y = normal(4, 72, seed=8), normal(3, 72, seed=9)
     f, params = flax_function(module(), x)
-    assert_structured(f, params, x, y)
+    assert_structured(f, params, x, y, both=module is not Remat)
     plain = [
         path[-1].key
         for (path, _), kind in zip(
@@ -332,7 +341,7 @@ def test_mixed_precision():
     f, params = flax_function(net, x)
     exact = nn.Sequential([nn.Dense(64), jnp.tanh, nn.Dense(C)])
     g = lambda p, x: exact.apply({"params": p}, x)
-    got, want = structured_ntk(f)(params, x), structured_ntk(g)(params, x)
+    got, want = (jax.jit(structured_ntk(h))(params, x) for h in (f, g))
     assert 1e-6 < relative(got, want) < 2e-2
 
 
@@ -341,15 +350,16 @@ def test_inside_map_and_vmap_over_networks():
     net = BalancedResNet(width=8, depth=4, out_features=C)
     x = jnp.asarray(normal(5, 6), jnp.float32)
     keys = jax.random.split(jax.random.key(0), 3)
-    variables = jax.vmap(lambda k: net.init(k, x))(keys)
+    variables = jax.jit(jax.vmap(lambda k: net.init(k, x)))(keys)
 
     def one(variables):
         rest = {k: v for k, v in variables.items() if k != "params"}
         f = lambda p, x: net.apply({**rest, "params": p}, x)
         return structured_ntk(f)(variables["params"], x)
 
+    single = jax.jit(one)
     alone = jnp.stack(
-        [one(jax.tree.map(lambda a, i=i: a[i], variables)) for i in range(3)]
+        [single(jax.tree.map(lambda a, i=i: a[i], variables)) for i in range(3)]
     )
     mapped = jax.jit(lambda v: jax.lax.map(one, v))(variables)
     together = jax.jit(jax.vmap(one))(variables)
@@ -363,7 +373,7 @@ def test_differentiable():
     w, v = normal(6, 5), normal(5, C, seed=1)
     x = normal(3, 6, seed=2)
     f = lambda p, x: jnp.tanh(x @ p[0]) @ p[1]
-    total = lambda p: jnp.sum(structured_ntk(f)(p, x) ** 2)
+    total = jax.jit(lambda p: jnp.sum(structured_ntk(f)(p, x) ** 2))
     direction = (normal(6, 5, seed=3), normal(5, C, seed=4))
     move = lambda e: jax.tree.map(lambda a, b: a + e * b, (w, v), direction)
     _, slope = jax.jvp(total, ((w, v),), (direction,))

@@ -1,5 +1,3 @@
-import functools
-
 import flax.errors
 import jax
 import jax.numpy as jnp
@@ -20,23 +18,33 @@ def one_vector(signs):
     return jax.tree.map(lambda a: jnp.broadcast_to(first, a.shape), signs)
 
 
-@functools.cache
-def sample(model, shared=False):
-    """(|z_d|^2/|z_0|^2, mean of f^2 over 32 outputs) of real networks of width 8."""
-    branch = BranchScaling.fixed(ALPHA, LAM)
-    net = model(8, len(ALPHA), 32, branch, "relu", dtype=jnp.float64)
+@pytest.fixture(scope="module")
+def sample():
+    """{law: (|z_d|^2/|z_0|^2, mean of f^2)} of 24000 real networks of width 8 each."""
+    settings = (8, len(ALPHA), 32, BranchScaling.fixed(ALPHA, LAM), "relu")
+    balanced = BalancedResNet(*settings, dtype=jnp.float64)
+    vanilla = ResNet(*settings, dtype=jnp.float64)
 
-    def one(key):
-        variables = net.init(key, X)
-        if shared:
-            variables = {**variables, "signs": one_vector(variables["signs"])}
+    def measure(net, variables):
         squares = layer_statistics(net, variables, X)["squared_norm"][:, 0]
         return squares[-1] / squares[0], jnp.mean(net.apply(variables, X) ** 2)
 
-    # A key of its own for each law, so that samples are independent.
-    keys = jax.random.split(jax.random.key(2 * model.signed + shared), 24000)
+    def one(key):
+        # Three networks that share nothing, so that the samples are independent.
+        draw = jax.vmap(lambda key: balanced.init(key, X))(jax.random.split(key, 3))
+        fresh, shared, plain = (
+            jax.tree.map(lambda a, i=i: a[i], draw) for i in range(3)
+        )
+        shared = {"params": shared["params"], "signs": one_vector(shared["signs"])}
+        return {
+            "fresh": measure(balanced, fresh),
+            "shared": measure(balanced, shared),
+            "vanilla": measure(vanilla, {"params": plain["params"]}),
+        }
+
+    keys = jax.random.split(jax.random.key(0), 24000)
     draw = jax.jit(lambda keys: jax.lax.map(one, keys, batch_size=1000))
-    return tuple(np.asarray(a) for a in draw(keys))
+    return jax.tree.map(np.asarray, draw(keys))
 
 
 def off(values, expected):
@@ -47,9 +55,9 @@ def off(values, expected):
 GROWTH = np.prod(ALPHA**2 + LAM**2)
 
 
-def test_fresh_signs_keep_the_mean_square_exactly():
+def test_fresh_signs_keep_the_mean_square_exactly(sample):
     """E|z_d|^2 = prod(alpha_l^2 + lam_l^2) |z_0|^2 at width 8, and E f^2 with it."""
-    ratio, f_squared = sample(BalancedResNet)
+    ratio, f_squared = sample["fresh"]
     # The law has no 1/n correction; only sampling error is allowed, 1 % of one here.
     assert ratio.std() / len(ratio) ** 0.5 < 0.015 * GROWTH
     assert abs(off(ratio, GROWTH)) < 4
@@ -57,16 +65,16 @@ def test_fresh_signs_keep_the_mean_square_exactly():
     assert abs(off(f_squared, GROWTH * jnp.mean(X**2))) < 4
 
 
-def test_vanilla_network_fails_that_law():
+def test_vanilla_network_fails_that_law(sample):
     """Power: without signs E|z_d|^2 and E f^2 grow beyond it by order d/n."""
-    ratio, f_squared = sample(ResNet)
+    ratio, f_squared = sample["vanilla"]
     assert off(ratio, GROWTH) > 8
     assert off(f_squared, GROWTH * jnp.mean(X**2)) > 8
 
 
-def test_signs_shared_by_layers_fail_that_law():
+def test_signs_shared_by_layers_fail_that_law(sample):
     """Power: one sign vector for all layers grows like the vanilla network."""
-    ratio, f_squared = sample(BalancedResNet, shared=True)
+    ratio, f_squared = sample["shared"]
     assert off(ratio, GROWTH) > 8
     assert off(f_squared, GROWTH * jnp.mean(X**2)) > 8
 
@@ -85,11 +93,11 @@ def z_scores(one, other):
     return np.abs(a - b) / np.hypot(a_error, b_error)
 
 
-def test_signs_shared_by_layers_give_the_vanilla_law():
+def test_signs_shared_by_layers_give_the_vanilla_law(sample):
     """Shared signs: mean and variance of log|z_d|^2 are vanilla's; fresh: are not."""
-    vanilla, _ = sample(ResNet)
-    shared, _ = sample(BalancedResNet, shared=True)
-    fresh, _ = sample(BalancedResNet)
+    vanilla, _ = sample["vanilla"]
+    shared, _ = sample["shared"]
+    fresh, _ = sample["fresh"]
     assert z_scores(shared, vanilla).max() < 4
     # Hypoactivation moves the mean, correlations between layers the variance.
     assert z_scores(fresh, vanilla).min() > 8

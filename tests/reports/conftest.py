@@ -48,6 +48,7 @@ def write_run(
             "data.train_size": N,
             "data.test_size": M,
             "data.classes": (3, 7) if classes == 2 else (),
+            "train.center": False,
             "model.width": WIDTH,
             "model.depth": DEPTH,
             "train.seeds": seeds,
