@@ -1,5 +1,7 @@
 """From the model part of a config to a Flax network."""
 
+from typing import Any
+
 from models import MLP, BalancedResNet, BranchScaling, ResNet
 from testbed.config import ModelConfig
 
@@ -8,7 +10,7 @@ KINDS = {"resnet": ResNet, "balanced": BalancedResNet}
 
 def build_network(config: ModelConfig, out_features: int) -> MLP | ResNet:
     """Returns the network that `config` (validated, so with a depth) describes."""
-    common = dict(
+    common: dict[str, Any] = dict(
         width=config.width,
         depth=config.depth,
         out_features=out_features,

@@ -129,5 +129,5 @@ def _as_ensemble(f: np.ndarray) -> np.ndarray:
 
 
 def _per_seed(f: np.ndarray, values: list) -> np.ndarray:
-    values = np.asarray(values, np.float64)
-    return values if f.ndim == 3 else values[0]
+    each = np.asarray(values, np.float64)
+    return each if f.ndim == 3 else each[0]

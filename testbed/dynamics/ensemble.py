@@ -45,7 +45,7 @@ def over_seeds(fn: Callable, seeds: int, axis: str = "auto") -> Callable:
     return jax.jit(local)
 
 
-def seed_devices(seeds: int) -> list[jax.Device]:
+def seed_devices(seeds: int) -> list:
     """As many local devices as divide the number of seeds evenly."""
     devices = jax.local_devices()
     count = max(k for k in range(1, len(devices) + 1) if seeds % k == 0)

@@ -97,6 +97,7 @@ class Infinite:
         n = kernels.n_train
         if loss == "mse" and schedule is None:
             vectors = np.asarray(kernels.system.vectors)
+            self._values = np.asarray(kernels.system.values)
             self._cross = kernels.ntk[:, :n] @ vectors  # Theta_.X V
             self._mode_covariance = vectors.T @ kernels.nngp[:n, :n] @ vectors
             self._mode_cross = kernels.nngp[:, :n] @ vectors
@@ -142,12 +143,8 @@ class Infinite:
             drawn = np.asarray(state[0])
             mean, variance = drawn.mean(1), drawn.var(1, ddof=1).mean(-1)
         elif state is None:
-            a = response(
-                self._kernels.system.values,
-                step,
-                self._clock.rate,
-                self._clock.momentum,
-            )
+            clock = self._clock
+            a = response(self._values, step, clock.rate, clock.momentum)
             moved = self._cross * a[None]
             mean = moved @ self._target_modes
             variance = self._variance(moved, self._mode_covariance, self._mode_cross)
@@ -220,6 +217,8 @@ def gp_posterior(
     absolute = ridge * float(np.mean(np.diag(kernel)))
     system = eigensystem(kernel[:n, :n], ridge=absolute, name="nngp")
     cross = kernel[n:, :n]
-    mean = cross @ np.asarray(system.solve(np.asarray(y_train, np.float64)))
-    reduced = np.einsum("ij,ji->i", cross, np.asarray(system.solve(cross.T)))
+    mean = cross @ np.asarray(system.solve(jnp.asarray(y_train, jnp.float64)))
+    reduced = np.einsum(
+        "ij,ji->i", cross, np.asarray(system.solve(jnp.asarray(cross.T)))
+    )
     return mean, np.diag(kernel)[n:] - reduced

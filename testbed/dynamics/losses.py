@@ -6,15 +6,17 @@ for C classes, real numbers for regression.
 
 import jax
 import jax.numpy as jnp
+from jax.typing import ArrayLike
 
 
-def mse(f: jax.Array, y: jax.Array) -> jax.Array:
+def mse(f: ArrayLike, y: ArrayLike) -> jax.Array:
     """1/2 |f - y|^2, summed over outputs and averaged over examples."""
-    return 0.5 * jnp.mean(jnp.sum((f - y) ** 2, -1))
+    return 0.5 * jnp.mean(jnp.sum((jnp.asarray(f) - jnp.asarray(y)) ** 2, -1))
 
 
-def cross_entropy(f: jax.Array, y: jax.Array) -> jax.Array:
+def cross_entropy(f: ArrayLike, y: ArrayLike) -> jax.Array:
     """-log softmax(f) of the true class; log(1 + exp(-y f)) for a single output."""
+    f, y = jnp.asarray(f), jnp.asarray(y)
     if f.shape[-1] == 1:
         return jnp.mean(jax.nn.softplus(-y * f))
     target = y + 1.0 / y.shape[-1]

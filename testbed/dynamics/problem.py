@@ -68,7 +68,9 @@ class Problem:
     def apply(self, trained: Tree, constant: Tree, x: jax.Array) -> jax.Array:
         """The network's output (N, C), from its trained and constant variables."""
         params = {**constant["params"], **trained}
-        return self.net.apply({**constant, "params": params}, x)
+        f = self.net.apply({**constant, "params": params}, x)
+        assert isinstance(f, jax.Array)  # no collection is mutable
+        return f
 
     def loss_value(self, f: jax.Array, y: jax.Array) -> jax.Array:
         """The loss of outputs `f` on targets `y`."""

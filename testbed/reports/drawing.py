@@ -35,7 +35,9 @@ def page(
     record: Record, rows: int, columns: int, height: float, **shared: Any
 ) -> tuple[Figure, np.ndarray]:
     """A figure that says on top which run it is of, and its axes (rows, columns)."""
-    figure = Figure(figsize=(style.WIDTH_INCHES, height), layout="constrained")
+    figure = Figure(
+        figsize=(style.WIDTH_INCHES, height), dpi=style.DPI, layout="constrained"
+    )
     axes = figure.subplots(rows, columns, squeeze=False, **shared)
     figure.suptitle(
         describe(record), x=0.012, ha="left", fontsize=8.5, color=style.FAINT

@@ -73,12 +73,6 @@ class Record:
         """Indices of the recorded times at which the array `key` exists."""
         return [i for i in range(len(self.steps)) if self._has(i, key)]
 
-    def final(self, name: str) -> float:
-        """Median over networks of a metric's last value; nan if there is none."""
-        if name not in self.metrics:
-            return float("nan")
-        return float(spread(self.metrics[name][-1:])[1][0])
-
     def _has(self, index: int, key: str) -> bool:
         try:
             with np.load(self.path / arrays_name(int(self.steps[index]))) as stored:

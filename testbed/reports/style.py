@@ -45,7 +45,6 @@ RC: dict[Any, Any] = {
     "legend.fontsize": 9,
     "legend.frameon": False,
     "lines.linewidth": 1.8,
-    "savefig.dpi": DPI,
     "text.usetex": False,
 }
 """Settings of matplotlib while a report is drawn."""

@@ -23,6 +23,7 @@ def write_report(path: Path) -> list[Path]:
       OSError: it cannot be written.
     """
     import matplotlib
+    from matplotlib.backends.backend_agg import FigureCanvasAgg
 
     from testbed.reports import style
     from testbed.reports.figures import draw
@@ -36,7 +37,8 @@ def write_report(path: Path) -> list[Path]:
         for drawing in drawings:
             if drawing.figure is not None:
                 png = io.BytesIO()
-                drawing.figure.savefig(png, format="png")
+                # savefig would draw every figure twice.
+                FigureCanvasAgg(drawing.figure).print_png(png)
                 images[drawing.name] = png.getvalue()
     (path / "figures").mkdir(exist_ok=True)
     files = []

@@ -128,7 +128,7 @@ def prepare(config: Config, say: Callable[[str], None]) -> Experiment:
 def _clock(config: Config, limit: LimitKernels) -> tuple[Clock, float, float]:
     t, n = config.train, limit.n_train
     momentum = t.momentum if t.optimizer == "momentum" else 0.0
-    values = limit.system.values
+    values = np.asarray(limit.system.values)
     critical = critical_rate(values, n)
     bound = stability_bound(values, n, momentum)
     lr = t.lr if t.lr is not None else t.lr_fraction * critical

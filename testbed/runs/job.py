@@ -84,7 +84,7 @@ def _follow(
 ) -> None:
     """Advances, observes and records from the last checkpoint to the end."""
     predictors, clock = experiment.predictors, experiment.clock
-    states = {name: p.start() for name, p in predictors.items()}
+    states: dict[str, Any] = {name: p.start() for name, p in predictors.items()}
     initial = states["finite"]["value"]
     checkpoints = Checkpoints(folder.checkpoints)
     position = -1
@@ -143,7 +143,7 @@ def _follow(
 def _limits(config: Config, experiment: Experiment) -> dict[str, np.ndarray]:
     """What figures need besides the recorded times: targets and limits on probes."""
     m, n = config.kernel.probes, len(experiment.dataset.x_train)
-    kept = {"eigenvalues": experiment.limit.system.values}
+    kept = {"eigenvalues": np.asarray(experiment.limit.system.values)}
     for split, y in experiment.targets.y.items():
         kept[f"y/{split}"] = y
         if experiment.targets.labels is not None:

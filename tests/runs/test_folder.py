@@ -15,7 +15,7 @@ def config_in(path, **values):
 
 
 def test_a_folder_holds_one_run(tmp_path):
-    """A second run is refused; resuming needs the same config but for run.*, wandb.*."""
+    """A second run is refused; resuming needs its settings, but for run.*, wandb.*."""
     path = tmp_path / "run"
     folder = open_folder(config_in(path))
     assert json.loads((path / "config.json").read_text())["model.width"] == 32
