@@ -1,13 +1,10 @@
 """How far two predictors are apart on the same examples."""
 
-import jax
-import jax.numpy as jnp
-from jax.typing import ArrayLike
-
-from testbed.divergence.broadcast import aligned
+import numpy as np
+from numpy.typing import ArrayLike
 
 
-def rms_distance(f: ArrayLike, g: ArrayLike) -> jax.Array:
+def rms_distance(f: ArrayLike, g: ArrayLike) -> np.ndarray:
     """sqrt(mean over examples and outputs of (f - g)^2).
 
     Args:
@@ -17,11 +14,12 @@ def rms_distance(f: ArrayLike, g: ArrayLike) -> jax.Array:
     Returns:
       (...), float64.
     """
-    f, g = aligned(f, g)
-    return jnp.sqrt(jnp.mean((f - g) ** 2, (-2, -1)))
+    with np.errstate(over="ignore", invalid="ignore"):  # a diverged predictor
+        difference = np.asarray(f, np.float64) - np.asarray(g, np.float64)
+        return np.sqrt(np.mean(difference**2, (-2, -1)))
 
 
-def relative_distance(f: ArrayLike, g: ArrayLike, g_start: ArrayLike) -> jax.Array:
+def relative_distance(f: ArrayLike, g: ArrayLike, g_start: ArrayLike) -> np.ndarray:
     """RMS(f - g) / RMS(g - g_start): the way the reference has gone is the unit.
 
     Why not RMS(g): a kernel predictor starts at 0 or at the network's own f_0, and a
@@ -41,13 +39,13 @@ def relative_distance(f: ArrayLike, g: ArrayLike, g_start: ArrayLike) -> jax.Arr
       (...), float64.  nan where there is no unit: the reference has not moved, or is
       not finite itself.  inf where the reference is fine and f is not finite.
     """
-    distance, moved = aligned(rms_distance(f, g), rms_distance(g, g_start))
-    distance = jnp.where(jnp.isnan(distance), jnp.inf, distance)
-    defined = (moved > 0) & jnp.isfinite(moved)
-    return jnp.where(defined, distance / jnp.where(defined, moved, 1.0), jnp.nan)
+    distance, moved = rms_distance(f, g), rms_distance(g, g_start)
+    distance = np.where(np.isnan(distance), np.inf, distance)
+    defined = (moved > 0) & np.isfinite(moved)
+    return np.where(defined, distance / np.where(defined, moved, 1.0), np.nan)
 
 
-def accuracy(outputs: ArrayLike, labels: ArrayLike) -> jax.Array:
+def accuracy(outputs: ArrayLike, labels: ArrayLike) -> np.ndarray:
     """Share of examples whose predicted class is the true one.
 
     The predicted class is the largest output; for C = 1 it is 1 where the output is
@@ -61,8 +59,7 @@ def accuracy(outputs: ArrayLike, labels: ArrayLike) -> jax.Array:
     Returns:
       (...), float64.
     """
-    f, labels = jnp.asarray(outputs), jnp.asarray(labels)
-    predicted = f[..., 0] > 0 if f.shape[-1] == 1 else jnp.argmax(f, -1)
-    predicted = jnp.where(jnp.isnan(f).any(-1), -1, predicted)
-    predicted, labels = aligned(predicted, labels)
-    return jnp.mean(predicted == labels, -1, dtype=jnp.float64)
+    f, labels = np.asarray(outputs), np.asarray(labels)
+    predicted = f[..., 0] > 0 if f.shape[-1] == 1 else np.argmax(f, -1)
+    predicted = np.where(np.isnan(f).any(-1), -1, predicted)
+    return np.mean(predicted == labels, -1, dtype=np.float64)

@@ -4,15 +4,13 @@ A kernel is a matrix on a fixed set of examples, (..., M, M'), of one output or 
 over outputs; leading axes broadcast, results are float64.
 """
 
-import jax
-import jax.numpy as jnp
-from jax.typing import ArrayLike
+import numpy as np
+from numpy.typing import ArrayLike
 
-from testbed.divergence.broadcast import aligned
 from testbed.errors import UserError
 
 
-def kernel_drift(k_t: ArrayLike, k_0: ArrayLike) -> jax.Array:
+def kernel_drift(k_t: ArrayLike, k_0: ArrayLike) -> np.ndarray:
     """|k_t - k_0|_F / |k_0|_F: change since t = 0, in units of the kernel there.
 
     Args:
@@ -27,7 +25,7 @@ def kernel_drift(k_t: ArrayLike, k_0: ArrayLike) -> jax.Array:
     return _relative_change(k_t, k_0)
 
 
-def kernel_error(k: ArrayLike, reference: ArrayLike) -> jax.Array:
+def kernel_error(k: ArrayLike, reference: ArrayLike) -> np.ndarray:
     """|k - K|_F / |K|_F: an empirical kernel k against its limit K.
 
     Args:
@@ -40,7 +38,7 @@ def kernel_error(k: ArrayLike, reference: ArrayLike) -> jax.Array:
     return _relative_change(k, reference)
 
 
-def kernel_distance(k: ArrayLike, other: ArrayLike) -> jax.Array:
+def kernel_distance(k: ArrayLike, other: ArrayLike) -> np.ndarray:
     """1 - Tr(k k'^T) / sqrt(Tr(k k^T) Tr(k' k'^T)): blind to the kernels' scales.
 
     It lies in [0, 1] for positive semi-definite kernels.  A small relative change e
@@ -56,11 +54,11 @@ def kernel_distance(k: ArrayLike, other: ArrayLike) -> jax.Array:
 
     Source: Fort et al. 2020, arXiv:2010.15110.
     """
-    k, other = aligned(k, other)
+    k, other = _wide(k), _wide(other)
     return 0.5 * _norm(k / _norm(k, True) - other / _norm(other, True)) ** 2
 
 
-def kernel_velocity(k_t: ArrayLike, k_prev: ArrayLike, dt: ArrayLike) -> jax.Array:
+def kernel_velocity(k_t: ArrayLike, k_prev: ArrayLike, dt: ArrayLike) -> np.ndarray:
     """kernel_distance(k_t, k_prev) / dt.
 
     The distance is quadratic in a small change, so at small dt the velocity is itself
@@ -76,11 +74,10 @@ def kernel_velocity(k_t: ArrayLike, k_prev: ArrayLike, dt: ArrayLike) -> jax.Arr
 
     Source: Fort et al. 2020, arXiv:2010.15110.
     """
-    distance, dt = aligned(kernel_distance(k_t, k_prev), dt)
-    return distance / dt
+    return kernel_distance(k_t, k_prev) / _wide(dt)
 
 
-def alignment(kernel: ArrayLike, y: ArrayLike) -> jax.Array:
+def alignment(kernel: ArrayLike, y: ArrayLike) -> np.ndarray:
     """<K, y y^T>_F / (|K|_F |y y^T|_F), the plain kernel-target alignment.
 
     Plain: neither K nor y is centred here.  With centred targets (-1, +1 in equal
@@ -96,12 +93,12 @@ def alignment(kernel: ArrayLike, y: ArrayLike) -> jax.Array:
 
     Source: Cristianini et al. 2001, "On kernel-target alignment", NeurIPS 14.
     """
-    kernel, y = aligned(kernel, y)
-    fit = jnp.sum(y * (kernel @ y), (-2, -1))
-    return fit / (_norm(kernel) * _norm(jnp.swapaxes(y, -1, -2) @ y))
+    kernel, y = _wide(kernel), _wide(y)
+    fit = np.sum(y * (kernel @ y), (-2, -1))
+    return fit / (_norm(kernel) * _norm(np.swapaxes(y, -1, -2) @ y))
 
 
-def top_eigenvalues(k: ArrayLike, count: int) -> jax.Array:
+def top_eigenvalues(k: ArrayLike, count: int) -> np.ndarray:
     """The `count` largest eigenvalues of the symmetric part of k, descending.
 
     Args:
@@ -114,17 +111,21 @@ def top_eigenvalues(k: ArrayLike, count: int) -> jax.Array:
     Raises:
       UserError: `count` out of range.
     """
-    (k,) = aligned(k)
+    k = _wide(k)
     if not 1 <= count <= k.shape[-1]:
         rule = f"must lie between 1 and the kernel's size, {k.shape[-1]}"
         raise UserError("count", count, rule, "ask for fewer eigenvalues")
-    return jnp.linalg.eigvalsh(k, symmetrize_input=True)[..., ::-1][..., :count]
+    return np.linalg.eigvalsh((k + np.swapaxes(k, -1, -2)) / 2)[..., ::-1][..., :count]
 
 
-def _relative_change(k: ArrayLike, reference: ArrayLike) -> jax.Array:
-    k, reference = aligned(k, reference)
+def _relative_change(k: ArrayLike, reference: ArrayLike) -> np.ndarray:
+    k, reference = _wide(k), _wide(reference)
     return _norm(k - reference) / _norm(reference)
 
 
-def _norm(k: jax.Array, keepdims: bool = False) -> jax.Array:
-    return jnp.linalg.norm(k, axis=(-2, -1), keepdims=keepdims)
+def _norm(k: np.ndarray, keepdims: bool = False) -> np.ndarray:
+    return np.linalg.norm(k, axis=(-2, -1), keepdims=keepdims)
+
+
+def _wide(a: ArrayLike) -> np.ndarray:
+    return np.asarray(a, np.float64)

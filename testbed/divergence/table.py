@@ -69,19 +69,19 @@ def divergence_row(
     for split in SPLITS:
         outputs = {who: seen[who][f"outputs/{split}"] for who in seen}
         for who, f in outputs.items():
-            y = targets.y[split]
-            losses = [LOSSES[targets.loss](one, y) for one in _as_ensemble(f)]
-            row[f"{who}/loss/{split}"] = _per_seed(f, losses)
+            f = np.asarray(f, np.float64)
+            y = np.broadcast_to(targets.y[split], f.shape)
+            row[f"{who}/loss/{split}"] = np.asarray(LOSSES[targets.loss](f, y))
             if targets.labels is not None:
                 right = accuracy(f, targets.labels[split])
-                row[f"{who}/accuracy/{split}"] = np.asarray(right)
+                row[f"{who}/accuracy/{split}"] = right
         for one, other in PAIRS:
             if one in outputs and other in outputs:
                 f, g = outputs[one], outputs[other]
                 start = first[other][f"outputs/{split}"]
                 name = f"distance/{one}_{other}/{split}"
-                row[f"{name}/rms"] = np.asarray(rms_distance(f, g))
-                row[f"{name}/relative"] = np.asarray(relative_distance(f, g, start))
+                row[f"{name}/rms"] = rms_distance(f, g)
+                row[f"{name}/relative"] = relative_distance(f, g, start)
         row[f"ensemble/spread/{split}"] = spread(outputs["finite"])
         if "infinite" in seen:
             limit = seen["infinite"]
@@ -96,7 +96,7 @@ def divergence_row(
         finite["layers/gradient_norm"], axis=-1
     )
     if "layers/squared_norm" in finite:
-        logs = np.asarray(log_norm(finite["layers/squared_norm"]))[..., -1, :]
+        logs = log_norm(finite["layers/squared_norm"])[..., -1, :]
         row["layers/log_norm"] = logs.mean(-1)
         active = finite["layers/active_fraction"]
         row["layers/active_fraction"] = active.mean((-2, -1), dtype=np.float64)
@@ -121,13 +121,4 @@ def _kernel_metrics(targets, kernel, first, previous, t) -> dict[str, Any]:
         metrics["kernel/velocity"] = kernel_velocity(kernel, before, t - then)
     if targets.kernel is not None:
         metrics["kernel/error_infinite"] = kernel_error(kernel, targets.kernel)
-    return {name: np.asarray(value) for name, value in metrics.items()}
-
-
-def _as_ensemble(f: np.ndarray) -> np.ndarray:
-    return f if f.ndim == 3 else f[None]
-
-
-def _per_seed(f: np.ndarray, values: list) -> np.ndarray:
-    each = np.asarray(values, np.float64)
-    return each if f.ndim == 3 else each[0]
+    return metrics

@@ -44,6 +44,7 @@ from models.layers import PARAMETERIZATIONS
 from models.resnet import HEADS
 from testbed.errors import RunError, UserError, check_name
 from testbed.kernels.hermite import terms_for
+from testbed.kernels.memory import check_memory
 from testbed.kernels.recursion import relu_recursion
 from testbed.kernels.stax_kernel import stax_kernel
 from testbed.kernels.tiles import check_block_rows, take_rows, tiles
@@ -155,8 +156,11 @@ def _residual_kernel(
         check_block_rows(block_rows)
         known = not any(isinstance(v, Tracer) for v in (x1, x2, alpha, lam))
         x1, x2 = _inputs(x1, x2, known)
-        options.update(layers=layers, terms=_terms(net, x1, x2, alpha, lam))
-        evaluate = functools.partial(_evaluate, alpha=alpha, lam=lam, **options)
+        _check_memory(x1, x2, block_rows, net.depth + 2 if layers else 1)
+        terms = _terms(net, x1, x2, alpha, lam)
+        evaluate = functools.partial(
+            _evaluate, alpha=alpha, lam=lam, layers=layers, terms=terms, **options
+        )
         if block_rows is None:
             kernel = evaluate(x1, x2)
         elif known:
@@ -189,6 +193,20 @@ def _inputs(x1, x2, known: bool):
         if known and not np.isfinite(x).all():
             raise UserError(name, "array", "must be finite", "remove NaN and infinity")
     return x1, x2
+
+
+def _check_memory(x1, x2, block_rows: int | None, pairs: int) -> None:
+    """Refuses what cannot fit: `pairs` pairs of kernels, and a tile's temporaries."""
+    n1, n2 = len(x1), len(x1 if x2 is None else x2)
+    rows = min(block_rows or n1, n1)
+    # Measured with XLA's memory_analysis on the CPU: up to 8 arrays of a tile's size.
+    needed = 16 * pairs * n1 * n2 + 64 * rows * min(block_rows or n2, n2)
+    check_memory(
+        "kernel",
+        needed,
+        f"{n1} x {n2}",
+        remedy="take fewer examples, or set block_rows",
+    )
 
 
 def _in_tiles(evaluate, x1, x2, rows: int, n_layers: int) -> Kernel:

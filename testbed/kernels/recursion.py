@@ -93,10 +93,9 @@ def relu_recursion(
     u2 = x2 / jnp.where(norm2 > 0, norm2, 1)[:, None]
     q1, q2 = norm1**2 / n_in, norm2**2 / n_in
     p = _product(q1, q2)
-    # Fused by XLA into the sum: no (N1, N2, n_in) array is ever made.
-    chord, co_chord = (
-        jnp.sum((u1[:, None] + sign * u2[None]) ** 2, -1) for sign in (-1.0, 1.0)
-    )
+    # Squares of differences, not 2 - 2 <u, v>; row by row, not all (N1, N2, n_in).
+    squares = lambda u: (jnp.sum((u - u2) ** 2, 1), jnp.sum((u + u2) ** 2, 1))
+    chord, co_chord = jax.lax.map(lambda u: squares(u[None]), u1)
     h, g = p * chord / 2, p * co_chord / 2
     t = c_in * (g - h) / 2 + c_b
     carry = (q1, q2, h, g, t)

@@ -8,8 +8,9 @@ import jax
 import numpy as np
 
 from testbed.config import Config
-from testbed.divergence import movement, top_eigenvalues
+from testbed.divergence import movement
 from testbed.divergence.table import divergence_row
+from testbed.dynamics import Linearized
 from testbed.errors import RunError
 from testbed.runs.checkpoints import Checkpoints
 from testbed.runs.console import Console
@@ -19,6 +20,7 @@ from testbed.runs.folder import RunFolder, arrays_name, open_folder
 from testbed.runs.summary import summarize
 from testbed.runs.tracker import Tracker
 
+_MOVEMENT = jax.jit(jax.vmap(movement))
 STRETCH_SECONDS = 1.0  # of training between two looks at the clock
 
 
@@ -88,6 +90,8 @@ def _follow(
     initial = states["finite"]["value"]
     checkpoints = Checkpoints(folder.checkpoints)
     position = -1
+    if not folder.resumed:
+        _warn_of_instability(config, experiment)
     restored = checkpoints.restore(states) if folder.resumed else None
     if restored:
         position, states = restored
@@ -121,9 +125,7 @@ def _follow(
                 name: p.observe(states[name], step, kernels)
                 for name, p in predictors.items()
             }
-            if first is None:
-                first = seen
-                _warn_of_instability(config, experiment, seen["finite"])
+            first = first or seen
             t = clock.time(step)
             row = {"step": step, "t": t}
             row |= divergence_row(experiment.targets, seen, first, previous, t)
@@ -205,30 +207,24 @@ def _unflat(arrays) -> dict[str, dict[str, np.ndarray]]:
 
 
 def _movement(params, initial) -> dict[str, np.ndarray]:
-    moved = jax.vmap(movement)(params, initial)
+    moved = _MOVEMENT(params, initial)
     return {f"parameters/movement/{k}": np.asarray(v) for k, v in moved.items()}
 
 
-def _warn_of_instability(config: Config, experiment: Experiment, finite) -> None:
-    """Warns if a network's own kernel is too stiff for the learning rate.
-
-    Its largest eigenvalue on the N training examples is estimated from m probes, as
-    N / m times the largest on those (Williams & Seeger 2001, the Nystrom method).
-    """
-    clock, m = experiment.clock, config.kernel.probes
-    if "kernel" not in finite or config.train.loss != "mse":
+def _warn_of_instability(config: Config, experiment: Experiment) -> None:
+    """Warns if a network's own kernel is too stiff for the learning rate."""
+    clock, t = experiment.clock, config.train
+    if t.loss != "mse" or t.optimizer == "adam":
         return
-    if config.train.optimizer == "adam":
-        return
-    largest = top_eigenvalues(finite["kernel"][:, :m, :m], 1)[:, 0] * clock.n_train / m
-    bounds = 2 * (1 + clock.momentum) * clock.n_train / np.asarray(largest)
+    linearized = experiment.predictors["linearized"]
+    assert isinstance(linearized, Linearized)
+    bounds = 2 * (1 + clock.momentum) * clock.n_train / linearized.stiffness()
     stiff = np.flatnonzero(bounds < clock.lr)
     if stiff.size:
         warnings.warn(
-            f"train.lr={clock.lr:.4g} is above the stability bound of the "
-            f"linearization of seed {', '.join(map(str, stiff))} (about "
-            f"{bounds.min():.4g}, from its kernel on the probes): expect divergence; "
-            "lower train.lr_fraction",
+            f"train.lr={clock.lr:.4g} is above the stability bound {bounds.min():.4g} "
+            f"of the linearization of seed {', '.join(map(str, stiff))}: expect it to "
+            "diverge; lower train.lr or train.lr_fraction",
             stacklevel=2,
         )
 

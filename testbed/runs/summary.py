@@ -91,12 +91,17 @@ def reading(config: Config, summary: dict[str, Any]) -> str:
             f"(final relative distance {relative:.3g})."
         )
     if d["departed"] == d["of"]:
-        when = f"left its kernel at t = {d['median']:.4g} (median of {d['of']} seeds, "
-        when += f"range {d['lowest']:.4g} to {d['highest']:.4g})"
+        when = f"left its kernel at t = {d['median']:.4g}"
+        if d["of"] > 1:
+            when += f" (median of {d['of']} seeds, "
+            when += f"range {d['lowest']:.4g} to {d['highest']:.4g})"
     else:
         when = f"left its kernel in {d['departed']} of {d['of']} seeds, "
         when += f"first at t = {d['lowest']:.4g}"
-    return f"{who}: {when}; final relative distance {relative:.3g} at t = {last:.4g}."
+    end = f"final relative distance {relative:.3g} at t = {last:.4g}"
+    if relative <= summary["tolerance"]:
+        end += ", back within the tolerance"
+    return f"{who}: {when}; {end}."
 
 
 def _posterior(config: Config, experiment: Experiment) -> dict[str, float]:

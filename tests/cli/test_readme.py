@@ -11,7 +11,6 @@ from testbed.config import override, validate
 from testbed.runs.console import Console
 from testbed.runs.job import run_job
 
-pytestmark = pytest.mark.filterwarnings("ignore::DeprecationWarning")
 README = (Path(__file__).resolve().parents[2] / "README.md").read_text()
 BLOCKS = re.findall(r"```(\w*)\n(.*?)```", README, re.DOTALL)
 COMMANDS = [

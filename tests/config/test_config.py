@@ -61,8 +61,8 @@ def test_ratio_and_depth_exclude_each_other():
     """Both given is an error; one given sets the depth; none gives the default."""
     with pytest.raises(UserError, match="cannot be given together"):
         validate(parse(["--model.ratio=0.5", "--model.depth=3"]))
-    assert validate(parse(["--model.ratio=0.5"])).model.depth == 32
-    assert validate(parse(["--model.ratio", "0.25"])).model.depth == 16
+    assert validate(parse(["--model.ratio=0.5"])).model.depth == 16
+    assert validate(parse(["--model.ratio", "0.25"])).model.depth == 8
     assert validate(parse(["--model.depth=3"])).model.depth == 3
     assert validate(parse([])).model.depth == 32
 

@@ -24,7 +24,7 @@ def test_rms_distance_is_the_root_of_the_mean_square():
 def test_leading_axes_broadcast_like_a_loop():
     """Distances of (T, S) stacks against one reference are those of each pair."""
     f, g, g_start = draw(0, 4, 3, 5, 2), draw(1, 4, 1, 5, 2), draw(2, 5, 2)
-    got = jax.jit(relative_distance)(f, g, g_start)
+    got = relative_distance(f, g, g_start)
     assert got.shape == (4, 3) and got.dtype == jnp.float64
     for t in range(4):
         for s in range(3):

@@ -32,7 +32,7 @@ def test_kernel_is_at_distance_zero_from_itself(metric):
 def test_kernel_stacks_broadcast_like_a_loop(metric):
     """(T, S) stacks against one kernel a seed, and against one kernel for all."""
     k, k_0 = psd(0, 5, 3, 2), psd(1, 5, 2)
-    got = jax.jit(metric)(k, k_0)
+    got = metric(k, k_0)
     assert got.shape == (3, 2) and got.dtype == jnp.float64
     for t in range(3):
         for s in range(2):
@@ -115,7 +115,7 @@ def test_alignment_is_the_cosine_with_the_targets_kernel():
     """<K, y y^T>_F / (|K| |y y^T|) for several outputs and stacks; blind to scales."""
     k, y = psd(0, 6, 3), jax.random.normal(KEY, (6, 2))
     yy = np.asarray(y @ y.T)
-    got = jax.jit(alignment)(k, y)
+    got = alignment(k, y)
     for i in range(3):
         k_i = np.asarray(k[i])
         cosine = np.sum(k_i * yy) / (np.linalg.norm(k_i) * np.linalg.norm(yy))

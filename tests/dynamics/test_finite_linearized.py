@@ -1,4 +1,4 @@
-import dataclasses
+from dataclasses import replace
 
 import jax
 import jax.numpy as jnp
@@ -6,14 +6,14 @@ import numpy as np
 import optax
 import pytest
 
-from models import MLP, BalancedResNet, ResNet
+from models import MLP, BalancedResNet, ResNet, layer_statistics
 from testbed.divergence import departure_time, relative_distance
 from testbed.dynamics import Clock, Finite, Infinite, Linearized, trace
 from testbed.dynamics.clock import batch_schedule, critical_rate
 from testbed.dynamics.infinite import LimitKernels
 from testbed.dynamics.linearized import LinearizedClosedForm
 from testbed.dynamics.problem import Problem
-from testbed.kernels import infinite_kernel
+from testbed.kernels import empirical_ntk, infinite_kernel
 
 N, M, N_IN, C = 12, 5, 8, 3
 
@@ -103,6 +103,29 @@ def test_parameter_space_and_closed_form_linearization_agree(momentum, center):
         # 50 float64 steps on outputs of order 1.
         np.testing.assert_allclose(stepped[name], closed[name], atol=1e-11)
     assert np.abs(trace(finite, made.clock)["outputs/test"] - closed[name]).max() > 1e-3
+
+
+def test_stiffness_bounds_the_stable_rate():
+    """J J^T's largest eigenvalue is found, outputs coupled; twice N over it divides
+    linearizations that converge from those that diverge.
+    """
+    made, _ = problem()
+    finite = Finite(made)
+    found = Linearized(finite).stiffness(iterations=200)
+    for seed in range(2):
+        params = jax.tree.map(lambda a, s=seed: a[s], finite.initial)
+        constant = jax.tree.map(lambda a, s=seed: a[s], finite.constant)
+        apply = lambda p, x, k=constant: made.net.apply({**k, "params": p}, x)
+        kernel = empirical_ntk(apply, params, made.x_train, trace_outputs=False)
+        full = np.asarray(kernel).transpose(0, 2, 1, 3).reshape(N * C, N * C)
+        np.testing.assert_allclose(found[seed], np.linalg.eigvalsh(full)[-1], rtol=1e-6)
+        averaged = np.linalg.eigvalsh(np.trace(kernel, axis1=2, axis2=3) / C)[-1]
+        assert found[seed] > 1.05 * averaged
+    for factor, stable in ((0.95, True), (1.05, False)):
+        clock = Clock(factor * 2 * N / found.max(), N, (0, 300))
+        moved = trace(LinearizedClosedForm(Finite(replace(made, clock=clock))), clock)
+        largest = np.abs(moved["outputs/train"][-1]).max()
+        assert (largest < 10) == stable
 
 
 def test_a_trained_readout_is_its_own_linearization():
@@ -197,9 +220,6 @@ def test_the_first_step_that_fails_is_known():
 
 def test_kernel_and_layers_are_those_of_the_network():
     """What is observed at t = 0 equals direct computation on the first probes."""
-    from models import layer_statistics
-    from testbed.kernels import empirical_ntk
-
     made, _ = problem(seeds=2)
     finite = Finite(made, probes=4)
     seen = finite.observe(finite.start(), 0)
@@ -221,7 +241,7 @@ def test_departure_needs_a_finite_width():
     """A narrow deep network passes the tolerance; a readout-only one never does."""
     made, _ = problem(steps=(0, 1, 3, 10, 30, 100), fraction=1.0)
     for trained, departs in (("all", True), ("readout", False)):
-        finite = Finite(dataclasses.replace(made, trained=trained))
+        finite = Finite(replace(made, trained=trained))
         f, g = trace(finite, made.clock), trace(Linearized(finite), made.clock)
         relative = relative_distance(
             f["outputs/test"], g["outputs/test"], g["outputs/test"][:1]

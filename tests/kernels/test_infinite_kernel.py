@@ -401,6 +401,13 @@ def test_mistakes_are_named(make, message):
         make()
 
 
+def test_what_cannot_fit_is_refused():
+    """A million inputs: 16 TB of kernels are refused before anything is computed."""
+    x = np.broadcast_to(np.ones((1, 3)), (1_000_000, 3))
+    with pytest.raises(UserError, match="1000000 x 1000000: needs 72.8 TiB"):
+        infinite_kernel(ResNet())(x)
+
+
 def test_overflow_stops():
     """alpha = lam = 1 at depth 2000 overflows: an error, no infinite kernel."""
     net = ResNet(depth=2000, branch=BranchScaling.fixed(1.0, 1.0))

@@ -33,8 +33,6 @@ def test_without_a_login_the_mode_is_offline(monkeypatch, tmp_path):
     assert resolve_mode("auto") == "online"
 
 
-@pytest.mark.filterwarnings("ignore::DeprecationWarning")
-@pytest.mark.filterwarnings("ignore::ResourceWarning")
 def test_an_offline_run_is_written_without_prompt_or_delay(tmp_path):
     """Config, rows and summary go into an offline run inside the folder."""
     began = time.perf_counter()
