@@ -2,9 +2,11 @@
 
 import jax
 import pytest
+from threadpoolctl import threadpool_limits
 
 from testbed import numerics as _numerics  # noqa: F401
 
+threadpool_limits(1, user_api="blas")  # several tests share the cores
 jax.config.update("jax_numpy_rank_promotion", "raise")
 
 

@@ -8,6 +8,7 @@ import numpy as np
 from numpy.typing import ArrayLike
 
 from testbed.errors import UserError
+from testbed.numerics import lapack
 
 
 def kernel_drift(k_t: ArrayLike, k_0: ArrayLike) -> np.ndarray:
@@ -115,7 +116,9 @@ def top_eigenvalues(k: ArrayLike, count: int) -> np.ndarray:
     if not 1 <= count <= k.shape[-1]:
         rule = f"must lie between 1 and the kernel's size, {k.shape[-1]}"
         raise UserError("count", count, rule, "ask for fewer eigenvalues")
-    return np.linalg.eigvalsh((k + np.swapaxes(k, -1, -2)) / 2)[..., ::-1][..., :count]
+    with lapack(k.shape[-1]):
+        values = np.linalg.eigvalsh((k + np.swapaxes(k, -1, -2)) / 2)
+    return values[..., ::-1][..., :count]
 
 
 def _relative_change(k: ArrayLike, reference: ArrayLike) -> np.ndarray:

@@ -12,6 +12,7 @@ from testbed.dynamics.losses import RESIDUALS
 from testbed.dynamics.modes import response
 from testbed.dynamics.trajectory import Observation
 from testbed.kernels import Eigensystem, eigensystem
+from testbed.numerics import lapack
 
 
 @dataclasses.dataclass(frozen=True)
@@ -109,7 +110,8 @@ class Infinite:
         if self._loss == "cross_entropy":
             value = jnp.zeros((len(k.nngp), self._draws, outputs))
             if not self._center:
-                values, vectors = np.linalg.eigh(k.nngp)
+                with lapack(len(k.nngp)):
+                    values, vectors = np.linalg.eigh(k.nngp)
                 root = vectors * np.sqrt(np.maximum(values, 0))[None]
                 key = jax.random.key(0) if self._key is None else self._key
                 normal = jax.random.normal(key, value.shape, jnp.float64)

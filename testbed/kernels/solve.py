@@ -8,6 +8,7 @@ import jax.numpy as jnp
 import numpy as np
 
 from testbed.errors import RunError, UserError
+from testbed.numerics import lapack
 
 # An eigenvalue below -PSD_TOLERANCE * (largest) is no round-off: kernels of float32
 # networks err by 1e-6 of their largest entry, which is at most the largest eigenvalue.
@@ -87,7 +88,9 @@ def eigensystem(
     asymmetry = np.abs(matrix - matrix.T).max()
     if asymmetry > tolerance * np.abs(matrix).max():
         raise RunError(f"{name} is not symmetric: K - K^T reaches {asymmetry:.3g}")
-    values, vectors = jnp.linalg.eigh(jnp.asarray((matrix + matrix.T) / 2))
+    with lapack(len(matrix)):
+        values, vectors = jnp.linalg.eigh(jnp.asarray((matrix + matrix.T) / 2))
+        values.block_until_ready()
     smallest, largest = float(values[0]), float(values[-1])
     if smallest < -tolerance * max(largest, 0.0):
         raise RunError(
