@@ -3,7 +3,7 @@
 import numpy as np
 from matplotlib.axes import Axes
 
-from testbed.divergence import alignment
+from testbed.divergence import alignment, top_eigenvalues
 from testbed.reports import captions, style
 from testbed.reports.drawing import (
     Drawing,
@@ -68,7 +68,7 @@ def kernel(record: Record) -> Drawing:
     axis.networks(ax, series("kernel/top_eigenvalue"), label=f"${_T}$", color=blue)
     ax.set_title("Largest eigenvalue")
     if ntk is not None:
-        _limit_line(ax, float(np.linalg.eigvalsh(ntk)[-1]))
+        _limit_line(ax, float(top_eigenvalues(ntk, 1)[0]))
     for ax in axes.flat:
         if ax.get_legend_handles_labels()[0]:
             axis.finish(ax, label=ax in axes[1])
@@ -129,9 +129,7 @@ def _kernel(record: Record, index: int) -> np.ndarray:
 
 def _descending(kernels: np.ndarray) -> np.ndarray:
     """Eigenvalues of (..., m, m), as (E, m), largest first."""
-    kernels = np.asarray(kernels, np.float64)
-    symmetric = (kernels + np.swapaxes(kernels, -1, -2)) / 2
-    values = np.linalg.eigvalsh(symmetric)[..., ::-1]
+    values = top_eigenvalues(kernels, kernels.shape[-1])
     return values.reshape(-1, values.shape[-1])
 
 

@@ -90,15 +90,15 @@ def reading(config: Config, summary: dict[str, Any]) -> str:
             f"{who}: stayed within {percent} of its linearization up to t = {last:.4g} "
             f"(final relative distance {relative:.3g})."
         )
-    if d["departed"] == d["of"]:
-        when = f"left its kernel at t = {d['median']:.4g}"
-        if d["of"] > 1:
-            when += f" (median of {d['of']} seeds, "
-            when += f"range {d['lowest']:.4g} to {d['highest']:.4g})"
-    else:
+    end = f"final relative distance {relative:.3g} at t = {last:.4g}"
+    if d["departed"] < d["of"]:
         when = f"left its kernel in {d['departed']} of {d['of']} seeds, "
         when += f"first at t = {d['lowest']:.4g}"
-    end = f"final relative distance {relative:.3g} at t = {last:.4g}"
+        return f"{who}: {when}; median {end}."
+    when = f"left its kernel at t = {d['median']:.4g}"
+    if d["of"] > 1:
+        when += f" (median of {d['of']} seeds, "
+        when += f"range {d['lowest']:.4g} to {d['highest']:.4g})"
     if relative <= summary["tolerance"]:
         end += ", back within the tolerance"
     return f"{who}: {when}; {end}."
