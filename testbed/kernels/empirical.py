@@ -70,6 +70,7 @@ def empirical_ntk(
       (2, 2)
     """
     check_block_rows(block_rows)
+    x1, x2 = _array(x1), None if x2 is None else _array(x2)
     arguments = jax.tree.leaves((params, x1, x2))
     if any(isinstance(leaf, Tracer) for leaf in arguments):
         if block_rows is not None:
@@ -94,6 +95,10 @@ def empirical_ntk(
 def _ntk(apply_fn, trace_outputs, params, x1, x2):
     kernel = structured_ntk(apply_fn, trace_outputs=trace_outputs)(params, x1, x2)
     return (kernel + _transposed(kernel)) / 2 if x2 is None else kernel
+
+
+def _array(x):
+    return x if hasattr(x, "shape") else np.asarray(x)
 
 
 def _transposed(kernel):

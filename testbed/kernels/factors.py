@@ -318,7 +318,11 @@ def jacobian_factors(apply_fn, params, x) -> dict[int, Dense | Plain]:
       x: (B, ...).
 
     Returns:
-      `Dense` or `Plain` by position of the leaf in `jax.tree.leaves(params)`.
+      `Dense` or `Plain` by position of the leaf in `jax.tree.leaves(params)`; leaves
+      that the function does not use are missing.
+
+    Raises:
+      ValueError: a function that uses no parameter at all.
     """
     leaves, tree = jax.tree.flatten(params)
     leaves = [jnp.asarray(leaf) for leaf in leaves]
@@ -350,6 +354,8 @@ def jacobian_factors(apply_fn, params, x) -> dict[int, Dense | Plain]:
         _, found = jax.eval_shape(lambda row: run(row, None), row)
         if len(plain) == before:
             break
+    if not found and not plain:
+        raise ValueError("apply_fn uses no floating-point parameter: no tangent kernel")
     shapes = {i: y for i, (_, y) in found.items()}
     scans = {i: use.scans for i, use in uses.items()}
     plain_now = sorted(plain)

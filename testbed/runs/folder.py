@@ -12,6 +12,7 @@ most the line being written.
 """
 
 import dataclasses
+import fcntl
 import io
 import json
 import math
@@ -35,6 +36,25 @@ class RunFolder:
 
     path: Path
     resumed: bool = False
+
+    def claim(self) -> "RunFolder":
+        """Keeps other processes from writing here until `close`, or the process's end.
+
+        Raises:
+          UserError: another process is writing here.
+        """
+        self._claim = open(self.path / ".lock", "w")
+        try:
+            fcntl.flock(self._claim, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except OSError:
+            rule = "is in use by another process"
+            remedy = "wait for it, or choose another folder"
+            raise UserError("run.dir", self.path, rule, remedy) from None
+        return self
+
+    def close(self) -> None:
+        """Gives up the claim."""
+        self._claim.close()
 
     @property
     def checkpoints(self) -> Path:
@@ -138,7 +158,7 @@ def open_folder(config: Config) -> RunFolder:
             rule = f"no run of this config was found in {where}"
             raise UserError("run.resume", True, rule, "leave --run.resume out")
         _check_same(path, config)
-        return RunFolder(path, resumed=True)
+        return RunFolder(path, resumed=True).claim()
     if path is not None and (path / "config.json").exists():
         rule = "already holds a run"
         remedy = "add --run.resume to continue it, or choose another folder"
@@ -148,7 +168,7 @@ def open_folder(config: Config) -> RunFolder:
     except OSError as error:
         rule = f"cannot be made ({error.strerror})"
         raise UserError("run.dir", path, rule, "choose a writable folder") from None
-    folder = RunFolder(path)
+    folder = RunFolder(path).claim()
     folder.write_json("config.json", flatten(config))
     return folder
 

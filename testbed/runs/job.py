@@ -31,8 +31,15 @@ def run_job(config: Config, console: Console) -> dict[str, Any]:
       UserError: a setting that cannot be honoured.
       RunError: the run had to stop; everything recorded is kept.
     """
-    started = time.perf_counter()
     folder = open_folder(config)
+    try:
+        return _run_in(folder, config, console)
+    finally:
+        folder.close()
+
+
+def _run_in(folder: RunFolder, config: Config, console: Console) -> dict[str, Any]:
+    started = time.perf_counter()
     stored = folder.read_json("summary.json")
     if folder.resumed and stored and stored["status"] == "done":
         console.say(f"{folder.path} is complete")

@@ -1,4 +1,4 @@
-"""The half-angle recursion against the textbook recursion in 60 digits."""
+"""The half-angle recursion against the textbook recursion in 50 digits."""
 
 import math
 from decimal import Decimal, localcontext
@@ -12,7 +12,7 @@ from models.scaling import BranchScaling
 from testbed.kernels import infinite_kernel
 from testbed.kernels.recursion import relu_recursion
 
-DIGITS = 60
+DIGITS = 50
 PI = Decimal("3.14159265358979323846264338327950288419716939937510582097494459230782")
 
 
@@ -35,7 +35,7 @@ def _arccos(r):
         theta = theta if r > 0 else PI - theta
     else:
         theta = Decimal(math.acos(r))
-    for _ in range(8):
+    for _ in range(5):  # 1e-3 -> 1e-6 -> ... -> 1e-96
         sin, cos = _sin_cos(theta)
         theta += (cos - r) / sin
     return theta
@@ -92,8 +92,7 @@ SCALES = {
 }
 
 
-@pytest.mark.parametrize("bias_variance", [0.0, 0.09])
-@pytest.mark.parametrize("head", ["linear", "relu"])
+@pytest.mark.parametrize(("head", "bias_variance"), [("linear", 0.09), ("relu", 0.0)])
 @pytest.mark.parametrize("scales", SCALES)
 def test_all_digits_for_every_pair(scales, head, bias_variance):
     """K and Theta are exact to 1e-14 of their scale, however collinear the inputs."""

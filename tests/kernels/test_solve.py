@@ -26,14 +26,15 @@ def test_linearize_equals_neural_tangents():
     """f_lin is the first-order Taylor model, and has the tangent kernel of f."""
     net = ResNet(width=8, depth=3, out_features=2, dtype=jnp.float64)
     x = jax.random.normal(jax.random.key(0), (3, 5))
-    params = net.init(jax.random.key(1), x)["params"]
-    f = lambda p, x: net.apply({"params": p}, x)
+    params = jax.jit(net.init)(jax.random.key(1), x)["params"]
+    f = jax.jit(lambda p, x: net.apply({"params": p}, x))
     f_lin = linearize(f, params)
-    np.testing.assert_array_equal(f_lin(params, x), f(params, x))
-    moved = jax.tree.map(lambda p: p + 0.3 * jnp.cos(jnp.arange(p.size)).reshape(p.shape), params)  # fmt: skip # noqa: E501
+    np.testing.assert_array_equal(jax.jit(f_lin)(params, x), f(params, x))
+    moved = jax.tree.map(lambda p: 0.7 * p + 0.3 * jnp.cos(5 * p), params)
     with lenient():
-        theirs = nt.linearize(f, params)(moved, x)
-    np.testing.assert_allclose(f_lin(moved, x), theirs, rtol=1e-12, atol=1e-12)
+        theirs = jax.jit(nt.linearize(f, params))(moved, x)
+    got = jax.jit(f_lin)(moved, x)
+    np.testing.assert_allclose(got, theirs, rtol=1e-12, atol=1e-12)
     assert float(jnp.abs(f(moved, x) - theirs).max()) > 1e-2
     np.testing.assert_allclose(
         empirical_ntk(f_lin, moved, x), empirical_ntk(f, params, x), rtol=1e-11

@@ -16,6 +16,7 @@ from testbed.kernels.neural_tangents import lenient, nt
 from testbed.kernels.structured import contract
 
 C = 3
+pytestmark = pytest.mark.usefixtures("quick_compile")
 
 
 @functools.partial(jax.jit, static_argnums=0)
@@ -337,6 +338,12 @@ def test_integer_leaves_are_held_fixed():
     x = normal(4, 72)
     got = structured_ntk(f)(params, x)
     np.testing.assert_allclose(got, x @ x.T, rtol=1e-12)
+
+
+def test_no_parameter_no_kernel():
+    """A function that ignores its parameters is an error, not a zero kernel."""
+    with pytest.raises(ValueError, match="uses no floating-point parameter"):
+        structured_ntk(lambda p, x: x)({"w": normal(3)}, normal(4, C))
 
 
 def test_mixed_precision():

@@ -22,6 +22,9 @@ def test_a_folder_holds_one_run(tmp_path):
     with pytest.raises(UserError, match="already holds a run; add --run.resume"):
         open_folder(config_in(path))
     same = config_in(path, **{"run.resume": True, "wandb.mode": "disabled"})
+    with pytest.raises(UserError, match="in use by another process"):
+        open_folder(same)
+    folder.close()
     assert open_folder(same).path == folder.path
     other = config_in(path, **{"run.resume": True, "model.width": 33})
     with pytest.raises(UserError, match="model.width is 32 there and 33 here"):
@@ -39,6 +42,7 @@ def test_resume_without_a_folder_finds_the_newest_of_the_config(tmp_path):
         values = {**settings, "model.width": width}
         folders.append(open_folder(validate(override(preset("smoke"), values))))
     for age, folder in enumerate(folders):
+        folder.close()
         os.utime(folder.path / "config.json", (age, age))
     values = {**settings, "model.width": 8, "run.resume": True}
     found = open_folder(validate(override(preset("smoke"), values)))
