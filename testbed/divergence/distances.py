@@ -62,4 +62,4 @@ def accuracy(outputs: ArrayLike, labels: ArrayLike) -> np.ndarray:
     f, labels = np.asarray(outputs), np.asarray(labels)
     predicted = f[..., 0] > 0 if f.shape[-1] == 1 else np.argmax(f, -1)
     predicted = np.where(np.isnan(f).any(-1), -1, predicted)
-    return np.mean(predicted == labels, -1, dtype=np.float64)
+    return np.asarray(np.mean(predicted == labels, -1, dtype=np.float64))
