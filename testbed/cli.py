@@ -13,7 +13,14 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
-from testbed.config import Config, field_types, override, preset, validate
+from testbed.config import (
+    Config,
+    field_types,
+    override,
+    preset,
+    unused,
+    validate,
+)
 from testbed.errors import RunError, UserError, check_name
 
 
@@ -26,12 +33,19 @@ def main(run: Callable[[Config], Any], description: str) -> None:
     try:
         check_packages()
         config = validate(parse(sys.argv[1:], description))
+        for line in unused(config):
+            warnings.warn(line, stacklevel=1)
         _share_accelerator()
         run(config)
     except UserError as error:
         _stop(error, 2)
     except RunError as error:
         _stop(error, 1)
+    except MemoryError:
+        _stop("memory is exhausted; lower data.train_size or model.width", 1)
+    except BrokenPipeError:  # whoever read our output has gone
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        sys.exit(1)
     except KeyboardInterrupt:
         _stop("interrupted; continue with --run.resume", 130)
 
@@ -50,6 +64,8 @@ def parse(argv: Sequence[str], description: str = "") -> Config:
         _print_help(description)
     given = _pairs(argv)
     base = preset(str(given.pop("preset", "default")))
+    if "model.ratio" in given and "model.depth" not in given:
+        base = override(base, {"model.depth": None})  # a preset's depth gives way
     return override(base, given)
 
 
@@ -66,8 +82,7 @@ def _pairs(argv: Sequence[str]) -> dict[str, Any]:
         name, equals, value = word[2:].partition("=")
         name = name.replace("-", "_")
         if name in groups and equals and value.startswith("{"):
-            nested = ast.literal_eval(value)
-            given.update({f"{name}.{key}": v for key, v in nested.items()})
+            given.update(_nested(name, value))
             continue
         if name != "preset" and name not in types:
             check_name("option", f"--{name}", [f"--{t}" for t in [*types, "preset"]])
@@ -81,6 +96,18 @@ def _pairs(argv: Sequence[str]) -> dict[str, Any]:
                 raise UserError(f"--{name}", "''", "needs a value", f"--{name}=VALUE")
         given[name] = value
     return given
+
+
+def _nested(group: str, text: str) -> dict[str, Any]:
+    """wandb's --group={'name': value}, as dotted names."""
+    try:
+        nested = ast.literal_eval(text)
+    except (SyntaxError, ValueError):
+        nested = None
+    if not isinstance(nested, dict):
+        rule = "must be a dictionary of settings"
+        raise UserError(f"--{group}", text, rule, f"e.g. --{group}.NAME=VALUE")
+    return {f"{group}.{key}": value for key, value in nested.items()}
 
 
 def _print_help(description: str) -> None:

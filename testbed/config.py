@@ -45,7 +45,7 @@ class DataConfig:
     """image: each input scaled to |x|^2 = n_in; feature: each feature standardized over
     the training set, then one factor so that |x|^2 = n_in on average; none."""
     flatten: bool = True
-    """Whether images become vectors."""
+    """Whether `load` gives vectors; the networks here take vectors in any case."""
     seed: int = 0
     """Which examples are drawn (and the teacher, for synthetic data)."""
     data_dir: str = ""
@@ -353,6 +353,10 @@ def validate(config: Config) -> Config:
     for name in ("model.ratio", "train.lr", "train.lr_fraction", "measure.tolerance"):
         _positive(config, name)
     _at_least(config, "run.checkpoint_seconds", 0.0)
+    for name in ("data.seed", "train.seed"):
+        if flatten(config)[name] >= 2**32:
+            value = flatten(config)[name]
+            raise UserError(name, value, "must be below 2^32", "use a smaller seed")
     depth = m.depth or (round(m.ratio * m.width) if m.ratio else DEFAULT_DEPTH)
     if depth < 1:
         rule = f"gives depth round({m.ratio} * {m.width}) = {depth}, must be at least 1"
@@ -364,6 +368,36 @@ def validate(config: Config) -> Config:
     _check_training(config)
     resolved = dataclasses.replace(m, depth=depth, ratio=None)
     return dataclasses.replace(config, model=resolved)
+
+
+def unused(config: Config) -> list[str]:
+    """One line for every setting that was changed but has no effect in this run."""
+    m, t, d = config.model, config.train, config.data
+    synthetic = d.name in names.SYNTHETIC_NAMES
+    needs = {
+        "model.alpha": (m.branch == "fixed", "model.branch=fixed"),
+        "model.lam": (m.branch == "fixed", "model.branch=fixed"),
+        "model.c": (m.branch == "depth_scaled", "model.branch=depth_scaled"),
+        "model.exponent": (m.branch == "depth_scaled", "model.branch=depth_scaled"),
+        "model.normalized": (m.branch == "depth_scaled", "model.branch=depth_scaled"),
+        "train.momentum": (t.optimizer == "momentum", "train.optimizer=momentum"),
+        "train.lr_fraction": (t.lr is None, "train.lr left out"),
+        "data.n_in": (synthetic, "a synthetic data.name"),
+        "data.n_out": (synthetic, "a synthetic data.name"),
+        "data.teacher": (d.name in ("network", "gp"), "data.name=network or gp"),
+        "data.flatten": (d.flatten, "a network that takes images"),
+        "kernel.draws": (t.loss == "cross_entropy", "train.loss=cross_entropy"),
+    }
+    if m.kind == "mlp":
+        why = (False, "model.kind=resnet or balanced")
+        branch = ("branch", "alpha", "lam", "c", "exponent", "normalized")
+        needs |= {f"model.{name}": why for name in branch}
+    default, given = flatten(Config()), flatten(config)
+    return [
+        f"{name}={given[name]} has no effect: it needs {need}"
+        for name, (used, need) in needs.items()
+        if not used and given[name] != default[name]
+    ]
 
 
 def _at_least(config: Config, name: str, least: float) -> None:

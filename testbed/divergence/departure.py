@@ -82,6 +82,8 @@ class Departure:
             return "undefined"
         if not self.departed:
             return "never"
-        median = f"{self.median:.4g}" if math.isfinite(self.median) else "never"
+        if not math.isfinite(self.median):
+            first = f"first at {self.lowest:.4g}"
+            return f"{self.departed} of {self.of} seeds, {first}"
         spread = f"[{self.lowest:.4g}, {self.highest:.4g}]"
-        return f"{median} {spread}, {self.departed} of {self.of}"
+        return f"{self.median:.4g} {spread}, {self.departed} of {self.of}"

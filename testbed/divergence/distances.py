@@ -19,7 +19,9 @@ def rms_distance(f: ArrayLike, g: ArrayLike) -> np.ndarray:
         return np.sqrt(np.mean(difference**2, (-2, -1)))
 
 
-def relative_distance(f: ArrayLike, g: ArrayLike, g_start: ArrayLike) -> np.ndarray:
+def relative_distance(
+    f: ArrayLike, g: ArrayLike, g_start: ArrayLike, rounding: ArrayLike = 0.0
+) -> np.ndarray:
     """RMS(f - g) / RMS(g - g_start): the way the reference has gone is the unit.
 
     Why not RMS(g): a kernel predictor starts at 0 or at the network's own f_0, and a
@@ -34,14 +36,20 @@ def relative_distance(f: ArrayLike, g: ArrayLike, g_start: ArrayLike) -> np.ndar
       g: outputs of the reference.
       g_start: outputs of the reference at t = 0, exactly as recorded.
         Leading axes of all three broadcast.
+      rounding: size of rounding errors in f, (...) or a number.
 
     Returns:
       (...), float64.  nan where there is no unit: the reference has not moved, or is
-      not finite itself.  inf where the reference is fine and f is not finite.
+      not finite itself; and where all that is seen is rounding, RMS(f - g) below
+      `rounding` although the reference has moved less than a thousand times that, so
+      that a small distance could not be told from a large one.  inf where the reference
+      is fine and f is not finite.
     """
     distance, moved = rms_distance(f, g), rms_distance(g, g_start)
     distance = np.where(np.isnan(distance), np.inf, distance)
-    defined = (moved > 0) & np.isfinite(moved)
+    rounding = np.asarray(rounding, np.float64)
+    told = (distance > rounding) | (moved > 1000 * rounding)
+    defined = (moved > 0) & np.isfinite(moved) & told
     return np.where(defined, distance / np.where(defined, moved, 1.0), np.nan)
 
 

@@ -81,7 +81,9 @@ def divergence_row(
                 start = first[other][f"outputs/{split}"]
                 name = f"distance/{one}_{other}/{split}"
                 row[f"{name}/rms"] = rms_distance(f, g)
-                row[f"{name}/relative"] = relative_distance(f, g, start)
+                rounding = seen["finite"]["outputs/rounding"]
+                relative = relative_distance(f, g, start, rounding)
+                row[f"{name}/relative"] = relative
         row[f"ensemble/spread/{split}"] = spread(outputs["finite"])
         if "infinite" in seen:
             limit = seen["infinite"]
@@ -114,8 +116,11 @@ def _kernel_metrics(targets, kernel, first, previous, t) -> dict[str, Any]:
         "kernel/alignment": alignment(
             kernel[..., :half, :half], targets.y["train"][:half]
         ),
-        "kernel/top_eigenvalue": top_eigenvalues(kernel, 1)[..., 0],
     }
+    largest = top_eigenvalues(kernel, min(3, kernel.shape[-1]))
+    metrics["kernel/top_eigenvalue"] = largest[..., 0]
+    for k in range(1, largest.shape[-1]):
+        metrics[f"kernel/eigenvalue_{k + 1}"] = largest[..., k]
     if previous is not None:
         then, before = previous
         metrics["kernel/velocity"] = kernel_velocity(kernel, before, t - then)

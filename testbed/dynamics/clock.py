@@ -10,6 +10,8 @@ import dataclasses
 import jax
 import numpy as np
 
+from testbed.kernels import critical_learning_rate
+
 
 @dataclasses.dataclass(frozen=True)
 class Clock:
@@ -59,9 +61,9 @@ def critical_rate(values: np.ndarray, n_train: int) -> float:
     """2 N / (lambda_min + lambda_max): the fastest stable rate at both spectral ends.
 
     `values` are the eigenvalues of Theta on the N training examples; the factor N comes
-    from the mean in the loss.  Source: Lee et al. 2019, arXiv:1902.06720, sec. 2.3.
+    from the mean in the loss.  Source: Lee et al. 2019, arXiv:1902.06720, Theorem 2.1.
     """
-    return 2.0 * n_train / float(values.min() + values.max())
+    return n_train * critical_learning_rate(values)
 
 
 def stability_bound(values: np.ndarray, n_train: int, momentum: float = 0.0) -> float:

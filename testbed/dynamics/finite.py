@@ -28,6 +28,7 @@ class Finite:
       ``outputs/train`` (E, N, C), ``outputs/test``; ``kernel`` (E, m, m), the empirical
       NTK, trace over outputs / C; ``layers/squared_norm`` (E, d + 1, m) and
       ``layers/active_fraction`` (E, d, m), see `models.layer_statistics`;
+      ``outputs/rounding`` (E,), the size of float rounding errors in outputs;
       ``layers/gradient_norm`` (E, d), the norm of the training loss's gradient in each
       block's weights (0 where they are not trained).
     """
@@ -70,7 +71,9 @@ class Finite:
         return {name: np.asarray(value) for name, value in seen.items()}
 
     def _observe_outputs(self, value: Tree) -> dict[str, jax.Array]:
-        return self._outputs(self._per_seed({"value": value}), self._shared)
+        # In the precision of training: at t = 0 a centred output is 0, not round-off.
+        with jax.default_matmul_precision(self.problem.precision):
+            return self._outputs(self._per_seed({"value": value}), self._shared)
 
     def _per_seed(self, state: Tree) -> Tree:
         return {"state": state, "constant": self.constant, "offset": self._offset}
@@ -99,6 +102,7 @@ class Finite:
         seen = {
             "outputs/train": train,
             "outputs/test": test - seed["offset"]["test"],
+            "outputs/rounding": _rounding(train + seed["offset"]["train"]),
             "layers/gradient_norm": _block_norms(grads, problem.net.depth),
         }
         if self.probes:
@@ -116,6 +120,11 @@ class Finite:
     def _probe(self, shared: Tree) -> jax.Array:
         train, test = shared["x"][: self.probes], shared["x_test"][: self.probes]
         return jnp.concatenate([train, test])
+
+
+def _rounding(f: jax.Array) -> jax.Array:
+    """30 units of rounding of raw outputs: what was seen between equal programs."""
+    return 30 * jnp.finfo(f.dtype).eps * jnp.sqrt(jnp.mean(f**2))
 
 
 def _block_norms(grads: Tree, depth: int) -> jax.Array:

@@ -108,7 +108,8 @@ class Infinite:
         """The state at step 0: nothing, or (value, velocity) of what is carried."""
         k, (n, outputs) = self._kernels, self._y.shape
         if self._loss == "cross_entropy":
-            value = jnp.zeros((len(k.nngp), self._draws, outputs))
+            draws = 1 if self._center else self._draws
+            value = jnp.zeros((len(k.nngp), draws, outputs))
             if not self._center:
                 with lapack(len(k.nngp)):
                     values, vectors = np.linalg.eigh(k.nngp)
@@ -143,7 +144,9 @@ class Infinite:
         n = self._kernels.n_train
         if self._loss == "cross_entropy":
             drawn = np.asarray(state[0])
-            mean, variance = drawn.mean(1), drawn.var(1, ddof=1).mean(-1)
+            mean, variance = drawn.mean(1), np.zeros(len(drawn))
+            if not self._center:
+                variance = drawn.var(1, ddof=1).mean(-1)
         elif state is None:
             clock = self._clock
             a = response(self._values, step, clock.rate, clock.momentum)

@@ -52,7 +52,10 @@ class Linearized:
 
     def observe(self, state: Tree, step: int, kernels: bool = True) -> Observation:
         """Outputs of the linearized models at this state."""
-        seen = self._outputs(self._per_seed({"value": state["value"]}), self._shared)
+        with jax.default_matmul_precision(self.problem.precision):
+            seen = self._outputs(
+                self._per_seed({"value": state["value"]}), self._shared
+            )
         return {name: np.asarray(value) for name, value in seen.items()}
 
     def stiffness(self, iterations: int = 20) -> np.ndarray:

@@ -1,6 +1,7 @@
 """From a run's folder to its figures and its page."""
 
 import io
+import os
 from pathlib import Path
 
 from testbed.reports.record import load_record
@@ -45,5 +46,7 @@ def write_report(path: Path) -> list[Path]:
     for name, png in images.items():
         files.append(path / "figures" / f"{name}.png")
         files[-1].write_bytes(png)
-    (path / "report.html").write_text(render(record, drawings, images), "utf-8")
+    page = path / ".report.html"
+    page.write_text(render(record, drawings, images), "utf-8")
+    os.replace(page, path / "report.html")  # whole or not at all
     return files

@@ -2,6 +2,7 @@
 
 import hashlib
 import logging
+import time
 import warnings
 from pathlib import Path
 from typing import Any
@@ -12,7 +13,7 @@ import orbax.checkpoint as ocp
 
 from testbed.errors import RunError
 
-logging.getLogger("absl").setLevel(logging.ERROR)  # orbax reports every save
+logging.getLogger("absl").setLevel(logging.CRITICAL)  # what it says is said here
 
 
 class Checkpoints:
@@ -20,13 +21,28 @@ class Checkpoints:
 
     Args:
       path: folder of the checkpoints; made if need be.
+      seconds: least time between two saves of `save_if_due`.
     """
 
-    def __init__(self, path: Path):
+    def __init__(self, path: Path, seconds: float = 0.0):
+        self._seconds, self._cost, self._saved = seconds, 0.0, time.perf_counter()
         options = ocp.CheckpointManagerOptions(
             max_to_keep=2, enable_async_checkpointing=False
         )
         self._manager = ocp.CheckpointManager(path.resolve(), options=options)
+
+    def save_if_due(self, step: int, state: Any) -> None:
+        """Saves if the last save is long enough ago.
+
+        That is `seconds`, or ten times what a save costs if that is longer, so that
+        saving never takes more than a tenth of a run.
+        """
+        began = time.perf_counter()
+        if began - self._saved > max(self._seconds, 10 * self._cost):
+            self.save(step, state)
+            self._saved = time.perf_counter()
+            # A save that is asked for at every step is never spaced out.
+            self._cost = self._saved - began if self._seconds else 0.0
 
     def save(self, step: int, state: Any) -> None:
         """Saves `state` as that of `step`; a kill leaves the ones before it whole."""
@@ -38,9 +54,10 @@ class Checkpoints:
         )
         try:
             self._manager.save(step, args=item, force=True)
-        except (OSError, ValueError) as error:
+        except Exception as error:  # whatever a full disk provokes in its libraries
+            reason = str(error).split("\n")[0][:160]
             raise RunError(
-                f"checkpoint of step {step}: cannot be written ({error}); everything "
+                f"checkpoint of step {step}: cannot be written ({reason}); everything "
                 "recorded before is kept; make room and continue with --run.resume"
             ) from None
 
@@ -57,7 +74,8 @@ class Checkpoints:
             f"{i:04d}": np.zeros(np.shape(leaf), np.asarray(leaf).dtype)
             for i, leaf in enumerate(jax.tree.leaves(like))
         }
-        for step in sorted(self._manager.all_steps(), reverse=True):
+        steps = sorted(self._manager.all_steps(), reverse=True)
+        for step in steps:
             item = ocp.args.Composite(
                 state=ocp.args.StandardRestore(template), digest=ocp.args.JsonRestore()
             )
@@ -70,7 +88,9 @@ class Checkpoints:
                 reason = str(error).split("\n")[0][:120]
                 warnings.warn(
                     f"checkpoint of step {step} is damaged ({reason}); "
-                    "using the one before it",
+                    + (
+                        "starting over" if step == steps[-1] else "using the one before"
+                    ),
                     stacklevel=2,
                 )
                 self._manager.delete(step)
@@ -87,5 +107,5 @@ def _digest(leaves: list[np.ndarray]) -> str:
     digest = hashlib.sha256()
     for leaf in leaves:
         digest.update(f"{leaf.dtype}{leaf.shape}".encode())
-        digest.update(np.ascontiguousarray(leaf).tobytes())
+        digest.update(np.ascontiguousarray(leaf).data)
     return digest.hexdigest()

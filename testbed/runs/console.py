@@ -127,7 +127,7 @@ class Console:
             ("standard deviation of the GP", "infinite/spread"),
         ):
             values = [final.get(f"{name}/{s}") for s in ("train", "test")]
-            if any(v is not None and v == v for v in values):
+            if any(values):  # with centred outputs the process has none
                 measures.add_row(title, *(_number(v, ".3g") for v in values))
         ratio = [final.get(f"ensemble/variance_ratio/{s}") for s in ("train", "test")]
         if any(v is not None and v == v for v in ratio):

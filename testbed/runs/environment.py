@@ -3,10 +3,13 @@
 import importlib.metadata
 import platform
 import subprocess
+import warnings
 from pathlib import Path
 from typing import Any
 
 import jax
+
+from testbed.runs.folder import RunFolder
 
 PACKAGES = (
     "depthwidth",
@@ -42,6 +45,26 @@ def describe() -> dict[str, Any]:
         "device": device.device_kind,
         "devices": jax.device_count(),
     }
+
+
+def note_environment(folder: RunFolder, found: dict[str, Any]) -> None:
+    """Records where a run runs; a resumed run keeps the record of its first part.
+
+    Warns when what may change bits (packages, Python, device) differs.
+    """
+    first = folder.read_json("environment.json")
+    if first is None:
+        folder.write_json("environment.json", found)
+        return
+    names = ("python", "packages", "backend", "device", "devices")
+    changed = [name for name in names if first.get(name) != found[name]]
+    if changed:
+        folder.write_json("environment_resumed.json", found)
+        warnings.warn(
+            f"resumed with other {', '.join(changed)} than the run began with: metrics "
+            "may differ in their last bits; see environment_resumed.json",
+            stacklevel=2,
+        )
 
 
 def _git(*words: str) -> str | None:

@@ -37,7 +37,8 @@ class Experiment:
         whose steps no kernel describes.
       targets: what divergence is measured against.
       limit: the infinite-width kernels.
-      limit_posterior: outputs on the test set of the NNGP posterior, (M, C).
+      limit_posterior: mean (M, C) and variance (M,) of the NNGP posterior on the test
+        set.
       critical_lr, lr_bound: the critical learning rate, and that beyond which the
         infinite network diverges.
     """
@@ -47,7 +48,7 @@ class Experiment:
     predictors: dict[str, Finite | Linearized | Infinite]
     targets: Targets
     limit: LimitKernels
-    limit_posterior: np.ndarray
+    limit_posterior: tuple[np.ndarray, np.ndarray]
     critical_lr: float
     lr_bound: float
 
@@ -66,6 +67,7 @@ def prepare(config: Config, say: Callable[[str], None]) -> Experiment:
     dataset = load(config.data)
     n, c = dataset.y_train.shape
     _check_probes(config, dataset)
+    _check_training_memory(config, dataset)
     # K and Theta, the eigenvectors, and three products of their size.
     _check_memory("data.train_size", n, (n + len(dataset.x_test)) ** 2 * 8 * 6)
     net = build_network(config.model, c)
@@ -118,7 +120,7 @@ def prepare(config: Config, say: Callable[[str], None]) -> Experiment:
             draws=config.kernel.draws,
             key=keys["draws"],
         )
-    posterior, _ = gp_posterior(limit.nngp, dataset.y_train, config.kernel.ridge)
+    posterior = _posterior(config, dataset, limit)
     targets = _targets(config, dataset, limit)
     return Experiment(
         dataset, clock, predictors, targets, limit, posterior, critical, bound
@@ -129,14 +131,15 @@ def _clock(config: Config, limit: LimitKernels) -> tuple[Clock, float, float]:
     t, n = config.train, limit.n_train
     momentum = t.momentum if t.optimizer == "momentum" else 0.0
     values = np.asarray(limit.system.values)
+    if not 0 < values.max() < np.inf:
+        raise RunError(
+            f"the infinite-width kernel's largest eigenvalue is {values.max()}: it "
+            "over- or underflows float64; bring model.alpha^2 + model.lam^2 nearer to 1 or "
+            "lower model.depth"
+        )
     critical = critical_rate(values, n)
     bound = stability_bound(values, n, momentum)
     lr = t.lr if t.lr is not None else t.lr_fraction * critical
-    if not np.isfinite(lr) or lr <= 0:
-        raise RunError(
-            f"train.lr={lr}: the infinite-width kernel overflows float64; bring "
-            "model.alpha^2 + model.lam^2 nearer to 1 or lower model.depth"
-        )
     if lr > bound and t.loss == "mse" and t.optimizer != "adam":
         warnings.warn(
             f"train.lr={lr:.4g} is above the stability bound {bound:.4g} = "
@@ -159,6 +162,33 @@ def _check_probes(config: Config, dataset: Dataset) -> None:
     probes, m = config.kernel.probes, config.model
     per_layer = 2 * probes * m.width * 4 * (dataset.n_out + 1)
     _check_memory("kernel.probes", probes, per_layer * ((m.depth or 1) + 2))
+
+
+def _check_training_memory(config: Config, dataset: Dataset) -> None:
+    """Parameters, displacements, gradients and optimizer of all seeds; activations."""
+    m, t, n = config.model, config.train, len(dataset.x_train)
+    depth = m.depth or 1
+    weights = m.width * (dataset.n_in + depth * m.width + dataset.n_out)
+    copies = t.seeds * (4 if t.optimizer == "gd" else 8) + 4
+    activations = 4 * (t.batch_size or n) * m.width * depth
+    needed = 4 * (weights * copies + activations)
+    field, value = "model.width", m.width
+    if depth > m.width:
+        field, value = "model.depth", depth
+    available = available_bytes()
+    if needed > 0.9 * available:
+        rule = f"training takes {readable(needed)} of {readable(available)} available"
+        raise UserError(
+            field, value, rule, "lower model.width, model.depth or train.seeds"
+        )
+
+
+def _posterior(config: Config, dataset: Dataset, limit: LimitKernels):
+    try:
+        return gp_posterior(limit.nngp, dataset.y_train, config.kernel.ridge)
+    except RunError as error:
+        rule = f"is too small for this kernel ({error})"
+        raise UserError("kernel.ridge", config.kernel.ridge, rule, "try 1e-6") from None
 
 
 def _check_memory(field: str, value: int, needed: int) -> None:

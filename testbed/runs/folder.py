@@ -17,6 +17,9 @@ import io
 import json
 import math
 import os
+import shutil
+import warnings
+import zipfile
 from collections.abc import Mapping
 from datetime import datetime
 from pathlib import Path
@@ -27,7 +30,8 @@ import numpy as np
 from testbed.config import Config, flatten
 from testbed.errors import RunError, UserError
 
-_NOT_IDENTITY = ("run.", "wandb.")
+# What does not decide a run's numbers.
+_NOT_IDENTITY = ("run.", "wandb.", "data.data_dir", "data.manual_dir")
 
 
 @dataclasses.dataclass
@@ -43,13 +47,16 @@ class RunFolder:
         Raises:
           UserError: another process is writing here.
         """
-        self._claim = open(self.path / ".lock", "w")
         try:
+            self._claim = open(self.path / ".lock", "w")
             fcntl.flock(self._claim, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except OSError:
+        except BlockingIOError:
             rule = "is in use by another process"
             remedy = "wait for it, or choose another folder"
             raise UserError("run.dir", self.path, rule, remedy) from None
+        except OSError as error:
+            rule = f"cannot be written ({error.strerror})"
+            raise UserError("run.dir", self.path, rule, "make room there") from None
         return self
 
     def close(self) -> None:
@@ -67,9 +74,12 @@ class RunFolder:
         self._write(name, (text + "\n").encode())
 
     def read_json(self, name: str) -> Any:
-        """Reads `name`, or None if it is not there."""
+        """Reads `name`, or None if it is not there or damaged."""
         path = self.path / name
-        return json.loads(path.read_text()) if path.exists() else None
+        try:
+            return json.loads(path.read_text())
+        except (FileNotFoundError, ValueError):
+            return None
 
     def write_arrays(self, name: str, arrays: Mapping[str, np.ndarray]) -> None:
         """Writes an .npz, whole or not at all; a slash in a key is kept."""
@@ -96,12 +106,31 @@ class RunFolder:
             raise _disk(path, error) from None
 
     def rows(self) -> list[dict[str, Any]]:
-        """All whole lines of metrics.jsonl."""
+        """The lines of metrics.jsonl, up to the first that is not whole."""
         path = self.path / "metrics.jsonl"
         if not path.exists():
             return []
         lines = path.read_bytes().split(b"\n")[:-1]  # what follows the last is torn
-        return [json.loads(line) for line in lines]
+        rows = []
+        for line in lines:
+            try:
+                rows.append(json.loads(line))
+            except ValueError:
+                break
+        return rows
+
+    def has_arrays(self, name: str) -> bool:
+        """Whether an .npz is there and can be read."""
+        try:
+            self.read_arrays(name)
+        except (OSError, ValueError, zipfile.BadZipFile):
+            return False
+        return True
+
+    def discard_if_empty(self) -> None:
+        """Removes a folder in which nothing was recorded."""
+        if not self.rows():
+            shutil.rmtree(self.path, ignore_errors=True)
 
     def forget_after(self, step: int) -> list[dict[str, Any]]:
         """Drops what was recorded after `step`; returns the rows that stay."""
@@ -147,27 +176,29 @@ def open_folder(config: Config) -> RunFolder:
 
     Raises:
       UserError: the folder belongs to another config, or holds a run and resume was
-        not asked for, or there is nothing to resume, or it cannot be written.
+        not asked for, or another process writes to it, or it cannot be written.
     """
     run = config.run
     path = Path(run.dir) if run.dir else None
     if run.resume:
         path = path or _newest(Path(run.root), config)
-        if path is None or not (path / "config.json").exists():
-            where = run.dir or run.root
-            rule = f"no run of this config was found in {where}"
-            raise UserError("run.resume", True, rule, "leave --run.resume out")
-        _check_same(path, config)
-        return RunFolder(path, resumed=True).claim()
-    if path is not None and (path / "config.json").exists():
+        if path is not None and (path / "config.json").exists():
+            _check_same(path, config)
+            return RunFolder(path, resumed=True).claim()
+        warnings.warn(
+            f"nothing to resume in {run.dir or run.root}; starting a new run",
+            stacklevel=2,
+        )
+    elif path is not None and (path / "metrics.jsonl").exists():
         rule = "already holds a run"
         remedy = "add --run.resume to continue it, or choose another folder"
         raise UserError("run.dir", path, rule, remedy)
     try:
         path = _make(path, config)
     except OSError as error:
+        name, value = ("run.dir", run.dir) if run.dir else ("run.root", run.root)
         rule = f"cannot be made ({error.strerror})"
-        raise UserError("run.dir", path, rule, "choose a writable folder") from None
+        raise UserError(name, value, rule, "choose a writable folder") from None
     folder = RunFolder(path).claim()
     folder.write_json("config.json", flatten(config))
     return folder
@@ -191,15 +222,19 @@ def _make(path: Path | None, config: Config) -> Path:
 
 
 def identity(flat: Mapping[str, Any]) -> dict[str, Any]:
-    """The settings that decide a run's numbers: all but run.* and wandb.*."""
-    kept = {k: v for k, v in flat.items() if not k.startswith(_NOT_IDENTITY)}
+    """The settings that decide a run's numbers, to the last bit."""
+    kept = {
+        k: v
+        for k, v in flat.items()
+        if k == "run.seed_axis" or not k.startswith(_NOT_IDENTITY)
+    }
     return json.loads(json.dumps(kept))
 
 
 def _check_same(path: Path, config: Config) -> None:
     try:
         stored = identity(json.loads((path / "config.json").read_text()))
-    except (json.JSONDecodeError, AttributeError):
+    except (ValueError, AttributeError):
         rule = "holds a damaged config.json"
         raise UserError("run.dir", path, rule, "choose another folder") from None
     wanted = identity(flatten(config))
@@ -220,7 +255,7 @@ def _newest(root: Path, config: Config) -> Path | None:
         try:
             if identity(json.loads(path.read_text())) == wanted:
                 found.append((path.stat().st_mtime, path.parent))
-        except (json.JSONDecodeError, OSError):
+        except (ValueError, AttributeError, OSError):
             continue
     return max(found)[1] if found else None
 

@@ -39,7 +39,7 @@ def summarize(
         "stability_bound": experiment.lr_bound,
         "condition_number": system.condition,
         "tolerance": config.measure.tolerance,
-        "nngp_posterior": _posterior(config, experiment),
+        "nngp_posterior": _posterior(experiment),
     }
     if rows:
         tolerance = config.measure.tolerance
@@ -84,7 +84,7 @@ def reading(config: Config, summary: dict[str, Any]) -> str:
     percent = f"{summary['tolerance']:.0%}"
     relative = summary["final"]["distance/finite_linearized/test/relative"]
     if not d["of"]:
-        return f"{who}: nothing can be said yet; no recorded time after t = 0."
+        return f"{who}: nothing can be said; the outputs did not move measurably."
     if not d["departed"]:
         return (
             f"{who}: stayed within {percent} of its linearization up to t = {last:.4g} "
@@ -104,9 +104,11 @@ def reading(config: Config, summary: dict[str, Any]) -> str:
     return f"{who}: {when}; {end}."
 
 
-def _posterior(config: Config, experiment: Experiment) -> dict[str, float]:
-    f, targets = experiment.limit_posterior, experiment.targets
-    found = {"loss": float(LOSSES[config.train.loss](f, targets.y["test"]))}
+def _posterior(experiment: Experiment) -> dict[str, float]:
+    """MSE loss whatever is trained with: the posterior is that of a regression."""
+    (f, variance), targets = experiment.limit_posterior, experiment.targets
+    found = {"loss": float(LOSSES["mse"](f, targets.y["test"]))}
+    found["spread"] = float(np.sqrt(np.maximum(variance, 0).mean()))
     if targets.labels is not None:
         found["accuracy"] = float(accuracy(f, targets.labels["test"]))
     return found

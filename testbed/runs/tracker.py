@@ -7,6 +7,7 @@ import contextlib
 import importlib
 import netrc
 import os
+import secrets
 import statistics
 import warnings
 from collections.abc import Iterable, Mapping
@@ -14,13 +15,14 @@ from pathlib import Path
 from typing import Any
 
 from testbed.config import Config, flatten
+from testbed.runs.folder import RunFolder
 
 
 def resolve_mode(mode: str) -> str:
     """The mode to start in: online only with a key or login, so nothing ever asks."""
     if mode != "auto":
         return mode
-    if os.environ.get("WANDB_MODE"):
+    if os.environ.get("WANDB_MODE") in ("online", "offline", "disabled", "shared"):
         return os.environ["WANDB_MODE"]
     return "online" if os.environ.get("WANDB_API_KEY") or _logged_in() else "offline"
 
@@ -39,10 +41,11 @@ class Tracker:
 
     Args:
       config: of the run; logged under flat dotted names.
-      folder: where wandb's own files go.
+      folder: of the run; wandb's own files go there, and its run id is kept there,
+        so that a resumed run goes on in the same wandb run.
     """
 
-    def __init__(self, config: Config, folder: Path):
+    def __init__(self, config: Config, folder: RunFolder):
         self._run = None
         self.mode = resolve_mode(config.wandb.mode)
         if self.mode == "disabled":
@@ -50,19 +53,24 @@ class Tracker:
         with self._guard("start"):
             self._run = self._start(config, folder)
 
-    def _start(self, config: Config, folder: Path):
+    def _start(self, config: Config, folder: RunFolder):
         os.environ.setdefault("WANDB_SILENT", "true")
         os.environ.setdefault("WANDB_ERROR_REPORTING", "false")
         self._wandb = wandb = importlib.import_module("wandb")
         settings = wandb.Settings(
             console="off", init_timeout=15, x_disable_stats=True, disable_code=True
         )
+        agent = os.environ.get("WANDB_RUN_ID")  # set by a sweep's agent
+        known = folder.read_json("wandb.json") or {"id": secrets.token_hex(4)}
+        folder.write_json("wandb.json", known)
         common = dict(
+            id=agent or known["id"],
+            resume="allow",
             project=config.wandb.project,
             entity=config.wandb.entity or None,
             group=config.wandb.group or None,
-            name=folder.name,
-            dir=str(folder),
+            name=folder.path.name,
+            dir=str(folder.path),
             config=flatten(config),
             settings=settings,
         )

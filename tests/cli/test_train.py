@@ -3,7 +3,6 @@
 import json
 import os
 import resource
-import shutil
 import signal
 import subprocess
 import sys
@@ -157,18 +156,13 @@ def test_a_run_killed_at_any_moment_resumes_to_the_same_bits(
     """
     path = tmp_path / "run"
     args = (*TINY, f"--run.dir={path}", "--run.resume")
-    process = start(environment, *args[:-1])
+    process = start(environment, *args)
     time.sleep(2.0)
     process.kill()
     process.wait()
-    if not (path / "config.json").exists():  # killed before the folder was made
-        shutil.rmtree(path, ignore_errors=True)
-        args_first = args[:-1]
-    else:
-        args_first = args
     killed = 0
-    for count, rows in enumerate((1, 3, 5)):
-        process = start(environment, *(args_first if count == 0 else args))
+    for rows in (1, 3, 5):
+        process = start(environment, *args)
         killed += kill_after(process, path, rows)
     assert killed == 3
     steps = sorted(
@@ -183,8 +177,10 @@ def test_a_run_killed_at_any_moment_resumes_to_the_same_bits(
     assert f"checkpoint of step {steps[-1]} is damaged" in done.stderr
     want = (whole[0] / "metrics.jsonl").read_bytes()
     assert (path / "metrics.jsonl").read_bytes() == want
+    (path / "report.html").unlink()  # as after a kill while it was drawn
     again = train(environment, *args, check=0)
     assert "is complete" in again.stdout and "left its kernel" in again.stdout
+    assert (path / "report.html").exists()
 
 
 @pytest.mark.slow
@@ -219,7 +215,9 @@ def test_too_large_a_learning_rate_warns_and_stops_with_everything_kept(
 ):
     """Above the bound: a warning, exit 1 at the first value that is not finite."""
     path = tmp_path / "run"
-    args = (*TINY, f"--run.dir={path}", "--train.lr_fraction=30", "--train.steps=400")
+    # Recorded at every step, so that the first bad value is met there.
+    rate = ("--train.lr_fraction=30", "--train.steps=40", "--measure.times=400")
+    args = (*TINY, *rate, f"--run.dir={path}")
     done = train(environment, *args, check=1)
     assert "warning: train.lr=" in done.stderr and "stability bound" in done.stderr
     error = [line for line in done.stderr.splitlines() if line.startswith("error:")]
@@ -239,6 +237,9 @@ def test_too_large_a_learning_rate_warns_and_stops_with_everything_kept(
         (["--model.widht=3"], "did you mean '--model.width'?"),
         (["--model.depth=3", "--model.ratio=1"], "cannot be given together"),
         (["--data.train_size=5000"], "data.train_size=5000"),
+        (["--model={'depth':"], "must be a dictionary of settings"),
+        (["--train.seed=9999999999"], "must be below 2^32"),
+        (["--model.width=600000"], "training takes"),
         (["--kernel.probes=900"], "kernel.probes=900: must be at most"),
         (["--data.name=linear", "--data.train_size=100000"], "its kernels take"),
     ],
@@ -248,6 +249,14 @@ def test_a_users_mistake_is_one_line_and_exit_2(environment, tmp_path, args, wor
     done = train(environment, *args, f"--run.root={tmp_path}", check=2)
     assert words in done.stderr and done.stderr.startswith("error: ")
     assert done.stderr.strip().count("\n") == 0, done.stderr
+    assert not list(tmp_path.iterdir())  # no folder is left behind
+
+
+def test_a_network_that_overflows_at_the_start_says_so(environment, tmp_path):
+    """float32 overflow at step 0 is a failed run with a remedy, not a traceback."""
+    branch = ("--model.branch=fixed", "--model.depth=300")
+    done = train(environment, *TINY, *branch, f"--run.dir={tmp_path / 'run'}", check=1)
+    assert "not finite at step 0" in done.stderr and "depth_scaled" in done.stderr
 
 
 def test_a_folder_of_another_config_is_refused(environment, whole):

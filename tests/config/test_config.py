@@ -13,6 +13,7 @@ from testbed.config import (
     flatten,
     override,
     preset,
+    unused,
     validate,
 )
 from testbed.errors import UserError
@@ -65,6 +66,29 @@ def test_ratio_and_depth_exclude_each_other():
     assert validate(parse(["--model.ratio", "0.25"])).model.depth == 8
     assert validate(parse(["--model.depth=3"])).model.depth == 3
     assert validate(parse([])).model.depth == 32
+
+
+def test_a_ratio_replaces_a_presets_depth():
+    """--preset smoke --model.ratio=0.5 is not a contradiction."""
+    config = validate(parse(["--preset=smoke", "--model.ratio=0.5"]))
+    assert config.model.depth == 16
+
+
+def test_settings_without_effect_are_said():
+    """lam without branch=fixed, momentum with gd, branch settings with an mlp."""
+    assert unused(validate(parse([]))) == []
+    for name in PRESETS:
+        assert unused(validate(preset(name))) == []
+    for argv, name in (
+        (["--model.lam=0.4"], "model.lam=0.4 has no effect"),
+        (["--train.momentum=0.5"], "train.momentum=0.5 has no effect"),
+        (["--model.kind=mlp", "--model.c=2"], "model.c=2.0 has no effect"),
+        (["--data.n_out=3"], "data.n_out=3 has no effect"),
+    ):
+        (line,) = unused(validate(parse(argv)))
+        assert line.startswith(name)
+    fixed = ["--model.branch=fixed", "--model.lam=0.4"]
+    assert unused(validate(parse(fixed))) == []
 
 
 def test_unknown_options_suggest_the_nearest():
@@ -134,11 +158,31 @@ def test_every_field_has_a_help_text():
 
 
 NUMBERS = st.one_of(
-    st.integers(-3, 2000), st.floats(allow_nan=True), st.just(None), st.booleans()
+    st.integers(-3, 2000),
+    st.integers(),
+    st.floats(allow_nan=True),
+    st.just(None),
+    st.booleans(),
 )
 TEXTS = st.sampled_from(
     ["mlp", "resnet", "balanced", "digits", "relu", "sgd", "adam", "x", "", "1e9", "-1"]
 )
+
+
+WORDS = st.sampled_from(
+    [f"--{name}{end}" for name in field_types() for end in ("", "=3", "=x", "={", "=")]
+    + ["--model={'depth': 2}", "--model={", "--data={1: 2}", "--train=[]", "7", "--"]
+)
+
+
+@settings(max_examples=200, deadline=None, derandomize=True)
+@given(st.lists(WORDS, max_size=4))
+def test_random_command_lines_are_accepted_or_refused_in_one_line(argv):
+    """Whatever is typed, there is a usable config or one UserError."""
+    try:
+        validate(parse(argv))
+    except UserError as error:
+        assert "\n" not in str(error)
 
 
 @settings(max_examples=300, deadline=None, derandomize=True)

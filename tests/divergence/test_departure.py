@@ -73,8 +73,8 @@ def test_departure_time_comes_first():
     [
         ([1.0, 2.0, 4.0], Departure(2, 1, 4, 3, 3), "2 [1, 4], 3 of 3"),
         ([INF, 2.0, 0.9], Departure(2, 0.9, 2, 2, 3), "2 [0.9, 2], 2 of 3"),
-        ([1.0, INF], Departure(INF, 1, 1, 1, 2), "never [1, 1], 1 of 2"),
-        ([1, INF, INF], Departure(INF, 1, 1, 1, 3), "never [1, 1], 1 of 3"),
+        ([1.0, INF], Departure(INF, 1, 1, 1, 2), "1 of 2 seeds, first at 1"),
+        ([1, INF, INF], Departure(INF, 1, 1, 1, 3), "1 of 3 seeds, first at 1"),
         ([INF, INF], Departure(INF, INF, INF, 0, 2), "never"),
         ([1.3], Departure(1.3, 1.3, 1.3, 1, 1), "1.3 [1.3, 1.3], 1 of 1"),
         ([NAN, 1.0, 3.0], Departure(2, 1, 3, 2, 2), "2 [1, 3], 2 of 2"),

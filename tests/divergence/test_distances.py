@@ -114,3 +114,20 @@ def test_nan_output_is_a_wrong_answer(outputs):
     f = jnp.full((4, outputs), jnp.nan)
     for label in range(max(outputs, 2)):
         assert accuracy(f, jnp.full(4, label)) == 0
+
+
+def test_rounding_is_no_distance():
+    """A gap of rounding size on a reference that hardly moved is undefined; the same
+    gap on one that moved far is small, and a true gap on a slow one is kept.
+    """
+    start = np.zeros((5, 2))
+    gap, rounding = 1e-6, 5e-6
+    slow, far = start + 1e-5, start + 1.0
+    assert np.isnan(relative_distance(slow + gap, slow, start, rounding))
+    np.testing.assert_allclose(relative_distance(slow + gap, slow, start), 0.1)
+    np.testing.assert_allclose(
+        relative_distance(far + gap, far, start, rounding), 1e-6, rtol=1e-9
+    )
+    np.testing.assert_allclose(
+        relative_distance(slow + 1e-5, slow, start, rounding), 1, rtol=1e-9
+    )

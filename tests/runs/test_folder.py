@@ -18,6 +18,7 @@ def test_a_folder_holds_one_run(tmp_path):
     """A second run is refused; resuming needs its settings, but for run.*, wandb.*."""
     path = tmp_path / "run"
     folder = open_folder(config_in(path))
+    folder.append_row({"step": 0})
     assert json.loads((path / "config.json").read_text())["model.width"] == 32
     with pytest.raises(UserError, match="already holds a run; add --run.resume"):
         open_folder(config_in(path))
@@ -30,8 +31,50 @@ def test_a_folder_holds_one_run(tmp_path):
     with pytest.raises(UserError, match="model.width is 32 there and 33 here"):
         open_folder(other)
     empty = config_in(tmp_path / "none", **{"run.resume": True})
-    with pytest.raises(UserError, match="no run of this config"):
-        open_folder(empty)
+    with pytest.warns(UserWarning, match="nothing to resume in .*none; starting"):
+        assert not open_folder(empty).resumed
+
+
+def test_a_folder_in_which_nothing_was_recorded_is_free(tmp_path):
+    """A mistake found after the folder was made does not block the corrected run."""
+    first = open_folder(config_in(tmp_path / "run"))
+    first.close()
+    folder = open_folder(config_in(tmp_path / "run", **{"model.width": 9}))
+    assert folder.read_json("config.json")["model.width"] == 9
+    folder.discard_if_empty()
+    assert not (tmp_path / "run").exists()
+    kept = open_folder(config_in(tmp_path / "kept"))
+    kept.append_row({"step": 0})
+    kept.discard_if_empty()
+    assert kept.rows() == [{"step": 0}]
+
+
+def test_damaged_files_are_not_trusted_and_raise_nothing(tmp_path):
+    """A bad line ends the rows, a bad JSON is absent, bad arrays are not there."""
+    folder = open_folder(config_in(tmp_path / "run"))
+    for step in (0, 1, 2):
+        folder.append_row({"step": step})
+    path = folder.path / "metrics.jsonl"
+    path.write_bytes(path.read_bytes().replace(b'{"step": 1}', b'{"step\xff 1}'))
+    assert folder.rows() == [{"step": 0}]
+    (folder.path / "summary.json").write_text('{"status": "do')
+    assert folder.read_json("summary.json") is None
+    folder.write_arrays("arrays/0.npz", {"a": np.ones(9)})
+    assert folder.has_arrays("arrays/0.npz") and not folder.has_arrays("arrays/1.npz")
+    damaged = folder.path / "arrays" / "0.npz"
+    damaged.write_bytes(damaged.read_bytes()[:100])
+    assert not folder.has_arrays("arrays/0.npz")
+
+
+def test_where_the_data_lies_is_not_part_of_a_run(tmp_path):
+    """Moved data and another wandb mode resume; another seed axis is other bits."""
+    open_folder(config_in(tmp_path / "run")).close()
+    resume = {"run.resume": True, "data.data_dir": "elsewhere"}
+    folder = open_folder(config_in(tmp_path / "run", **resume))
+    assert folder.resumed
+    folder.close()
+    with pytest.raises(UserError, match="run.seed_axis is auto there and vmap here"):
+        open_folder(config_in(tmp_path / "run", **resume, **{"run.seed_axis": "vmap"}))
 
 
 def test_resume_without_a_folder_finds_the_newest_of_the_config(tmp_path):

@@ -51,6 +51,9 @@ def test_cross_entropy_with_minibatches_and_momentum(tmp_path):
     for who in ("finite", "linearized", "infinite"):
         losses = [np.median(row[f"{who}/loss/train"]) for row in rows]
         assert losses[-1] < losses[0]
+    # Centred: the law has no variance, and nothing is measured in units of it.
+    assert rows[-1]["infinite/spread/test"] == 0
+    assert rows[-1]["ensemble/variance_ratio/test"] is None
 
 
 def test_adam_has_no_infinite_predictor_and_says_so(tmp_path, capsys):

@@ -4,6 +4,7 @@ import pytest
 
 from testbed.config import override, preset
 from testbed.runs import tracker
+from testbed.runs.folder import RunFolder
 from testbed.runs.tracker import Tracker, resolve_mode
 
 
@@ -36,7 +37,7 @@ def test_without_a_login_the_mode_is_offline(monkeypatch, tmp_path):
 def test_an_offline_run_is_written_without_prompt_or_delay(tmp_path):
     """Config, rows and summary go into an offline run inside the folder."""
     began = time.perf_counter()
-    mirror = Tracker(config(), tmp_path)
+    mirror = Tracker(config(), RunFolder(tmp_path))
     assert mirror.mode == "offline"
     assert mirror._run.config["model.width"] == 32
     mirror.log({"step": 0, "t": 0.0, "finite/loss/train": [1.0, 3.0], "x": None})
@@ -56,7 +57,7 @@ def test_a_wandb_failure_is_one_warning(tmp_path, monkeypatch):
 
     monkeypatch.setattr(tracker.importlib, "import_module", broken)
     with pytest.warns(UserWarning, match="start failed .wandb is not well.;") as caught:
-        mirror = Tracker(config(), tmp_path)
+        mirror = Tracker(config(), RunFolder(tmp_path))
     mirror.log({"t": 0.0})
     mirror.finish({"status": "done"})
     assert len(caught) == 1
@@ -64,7 +65,7 @@ def test_a_wandb_failure_is_one_warning(tmp_path, monkeypatch):
 
 def test_disabled_touches_nothing(tmp_path):
     """No folder is made."""
-    mirror = Tracker(config(**{"wandb.mode": "disabled"}), tmp_path)
+    mirror = Tracker(config(**{"wandb.mode": "disabled"}), RunFolder(tmp_path))
     mirror.log({"t": 0.0})
     mirror.finish({})
     assert not list(tmp_path.iterdir())
