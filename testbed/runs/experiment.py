@@ -66,8 +66,8 @@ def prepare(config: Config, say: Callable[[str], None]) -> Experiment:
     say("loading data")
     dataset = load(config.data)
     n, c = dataset.y_train.shape
-    _check_probes(config, dataset)
     _check_training_memory(config, dataset)
+    _check_probes(config, dataset)
     # K and Theta, the eigenvectors, and three products of their size.
     _check_memory("data.train_size", n, (n + len(dataset.x_test)) ** 2 * 8 * 6)
     net = build_network(config.model, c)
