@@ -13,15 +13,9 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
-from testbed.config import (
-    Config,
-    field_types,
-    override,
-    preset,
-    unused,
-    validate,
-)
+from testbed.config import Config, field_types, override, preset
 from testbed.errors import RunError, UserError, check_name
+from testbed.validation import unused, validate
 
 
 def main(run: Callable[[Config], Any], description: str) -> None:

@@ -94,12 +94,13 @@ def infinite_kernel(net: nn.Module, *, route: str = "auto") -> KernelFn:
         result is a NumPy array on the host.  None: in one piece; may be traced.
 
     Two routes lead to the result.  "recursion" is the half-angle recursion of
-    `testbed.kernels.recursion`: ReLU only, 1e-14 everywhere, nearly collinear inputs
-    included.  "neural_tangents" composes `stax` layers, for every activation.  There
-    the NTK of ReLU errs by up to 1e-7 for collinear and nearly collinear inputs (the
-    square root of round-off) and by 1e-15 elsewhere; the identity is exact; tanh, by
-    its Hermite series, errs by less than 1e-9 while variances stay below 30.  "auto"
-    takes the recursion for ReLU and neural-tangents for the rest.
+    `testbed.kernels.recursion`: ReLU only, with or without biases, exact to round-off
+    for every pair of inputs.  "neural_tangents" composes `stax` layers, for every
+    activation.  There the NTK of ReLU errs by about 1e-7 for collinear and nearly
+    collinear inputs (the square root of round-off) and by round-off elsewhere; the
+    identity is exact; tanh, by its Hermite series, errs by less than 1e-9 while
+    variances stay below 30.  "auto" takes the recursion for ReLU and neural-tangents
+    for the rest.
 
     Args:
       net: an `MLP`, `ResNet` or `BalancedResNet`.  Arrays of `net.branch` may be

@@ -134,8 +134,8 @@ def _clock(config: Config, limit: LimitKernels) -> tuple[Clock, float, float]:
     if not 0 < values.max() < np.inf:
         raise RunError(
             f"the infinite-width kernel's largest eigenvalue is {values.max()}: it "
-            "over- or underflows float64; bring model.alpha^2 + model.lam^2 nearer to 1 or "
-            "lower model.depth"
+            "over- or underflows float64; bring model.alpha^2 + model.lam^2 nearer to "
+            "1 or lower model.depth"
         )
     critical = critical_rate(values, n)
     bound = stability_bound(values, n, momentum)

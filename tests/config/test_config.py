@@ -6,17 +6,9 @@ import pytest
 from hypothesis import given, settings
 
 from testbed.cli import parse
-from testbed.config import (
-    PRESETS,
-    Config,
-    field_types,
-    flatten,
-    override,
-    preset,
-    unused,
-    validate,
-)
+from testbed.config import PRESETS, Config, field_types, flatten, override, preset
 from testbed.errors import UserError
+from testbed.validation import unused, validate
 
 BAD = {
     "model.width=0": "model.width=0: must be at least 1",

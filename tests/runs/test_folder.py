@@ -4,9 +4,10 @@ import os
 import numpy as np
 import pytest
 
-from testbed.config import override, preset, validate
+from testbed.config import override, preset
 from testbed.errors import RunError, UserError
 from testbed.runs.folder import open_folder
+from testbed.validation import validate
 
 
 def config_in(path, **values):

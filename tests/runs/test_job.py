@@ -2,10 +2,11 @@
 
 import numpy as np
 
-from testbed.config import override, preset, validate
+from testbed.config import override, preset
 from testbed.runs.console import Console
 from testbed.runs.folder import RunFolder
 from testbed.runs.job import run_job
+from testbed.validation import validate
 
 TINY = {
     "data.name": "mixture",

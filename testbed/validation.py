@@ -1,0 +1,181 @@
+"""The rules that settings must satisfy, checked before anything is computed."""
+
+import dataclasses
+import math
+
+from testbed.config import DEFAULT_DEPTH, Config, DataConfig, ModelConfig, flatten
+from testbed.data import names
+from testbed.errors import UserError, check_name
+
+MODELS = names.TEACHERS
+BRANCHES = ("depth_scaled", "fixed")
+HEADS = ("linear", "relu")
+ACTIVATIONS = ("relu", "identity", "tanh")
+PARAMETERIZATIONS = ("ntk", "standard")
+OPTIMIZERS = ("gd", "momentum", "sgd", "adam")
+LOSSES = ("mse", "cross_entropy")
+TRAINED = ("all", "readout")
+PRECISIONS = ("highest", "default")
+SEED_AXES = ("auto", "vmap", "map")
+WANDB_MODES = ("auto", "online", "offline", "disabled")
+_REGRESSION = ("linear", "network", "gp")
+
+
+def validate(config: Config) -> Config:
+    """Checks every rule that needs no data and fills in `model.depth`.
+
+    Raises:
+      UserError: naming field, value, rule and remedy.
+    """
+    d, m, t = config.data, config.model, config.train
+    for name, value, valid in (
+        ("data.name", d.name, names.SOURCES),
+        ("data.normalize", d.normalize, names.NORMALIZATIONS),
+        ("data.teacher", d.teacher, MODELS),
+        ("model.kind", m.kind, MODELS),
+        ("model.branch", m.branch, BRANCHES),
+        ("model.head", m.head, HEADS),
+        ("model.activation", m.activation, ACTIVATIONS),
+        ("model.parameterization", m.parameterization, PARAMETERIZATIONS),
+        ("train.optimizer", t.optimizer, OPTIMIZERS),
+        ("train.loss", t.loss, LOSSES),
+        ("train.trained", t.trained, TRAINED),
+        ("train.precision", t.precision, PRECISIONS),
+        ("run.seed_axis", config.run.seed_axis, SEED_AXES),
+        ("wandb.mode", config.wandb.mode, WANDB_MODES),
+    ):
+        check_name(name, value, valid)
+    for name, value in flatten(config).items():
+        if isinstance(value, float) and not math.isfinite(value):
+            raise UserError(name, value, "must be finite", "give a finite number")
+    if m.depth is not None and m.ratio is not None:
+        raise UserError(
+            "model.ratio",
+            m.ratio,
+            f"cannot be given together with model.depth={m.depth}",
+            "leave one of the two out",
+        )
+    for name, least in (
+        ("data.train_size", 2),
+        ("data.test_size", 1),
+        ("data.n_in", 1),
+        ("data.n_out", 1),
+        ("data.seed", 0),
+        ("model.width", 1),
+        ("model.depth", 1),
+        ("train.seeds", 1),
+        ("train.steps", 1),
+        ("train.batch_size", 0),
+        ("train.seed", 0),
+        ("kernel.probes", 0),
+        ("kernel.every", 1),
+        ("kernel.draws", 2),
+        ("measure.times", 1),
+    ):
+        _at_least(config, name, least)
+    for name in ("data.noise", "kernel.ridge", "model.bias_std", "train.momentum"):
+        _at_least(config, name, 0.0)
+    for name in ("model.ratio", "train.lr", "train.lr_fraction", "measure.tolerance"):
+        _positive(config, name)
+    _at_least(config, "run.checkpoint_seconds", 0.0)
+    for name in ("data.seed", "train.seed"):
+        if flatten(config)[name] >= 2**32:
+            value = flatten(config)[name]
+            raise UserError(name, value, "must be below 2^32", "use a smaller seed")
+    depth = m.depth or (round(m.ratio * m.width) if m.ratio else DEFAULT_DEPTH)
+    if depth < 1:
+        rule = f"gives depth round({m.ratio} * {m.width}) = {depth}, must be at least 1"
+        raise UserError(
+            "model.ratio", m.ratio, rule, "raise model.ratio or model.width"
+        )
+    _check_classes(d)
+    _check_branch(m, depth)
+    _check_training(config)
+    resolved = dataclasses.replace(m, depth=depth, ratio=None)
+    return dataclasses.replace(config, model=resolved)
+
+
+def unused(config: Config) -> list[str]:
+    """One line for every setting that was changed but has no effect in this run."""
+    m, t, d = config.model, config.train, config.data
+    synthetic = d.name in names.SYNTHETIC_NAMES
+    needs = {
+        "model.alpha": (m.branch == "fixed", "model.branch=fixed"),
+        "model.lam": (m.branch == "fixed", "model.branch=fixed"),
+        "model.c": (m.branch == "depth_scaled", "model.branch=depth_scaled"),
+        "model.exponent": (m.branch == "depth_scaled", "model.branch=depth_scaled"),
+        "model.normalized": (m.branch == "depth_scaled", "model.branch=depth_scaled"),
+        "train.momentum": (t.optimizer == "momentum", "train.optimizer=momentum"),
+        "train.lr_fraction": (t.lr is None, "train.lr left out"),
+        "data.n_in": (synthetic, "a synthetic data.name"),
+        "data.n_out": (synthetic, "a synthetic data.name"),
+        "data.teacher": (d.name in ("network", "gp"), "data.name=network or gp"),
+        "data.flatten": (d.flatten, "a network that takes images"),
+        "kernel.draws": (t.loss == "cross_entropy", "train.loss=cross_entropy"),
+    }
+    if m.kind == "mlp":
+        why = (False, "model.kind=resnet or balanced")
+        branch = ("branch", "alpha", "lam", "c", "exponent", "normalized")
+        needs |= {f"model.{name}": why for name in branch}
+    default, given = flatten(Config()), flatten(config)
+    return [
+        f"{name}={given[name]} has no effect: it needs {need}"
+        for name, (used, need) in needs.items()
+        if not used and given[name] != default[name]
+    ]
+
+
+def _at_least(config: Config, name: str, least: float) -> None:
+    value = flatten(config)[name]
+    if value is not None and value < least:
+        rule = f"must be at least {least}"
+        raise UserError(name, value, rule, f"use {least} or more")
+
+
+def _positive(config: Config, name: str) -> None:
+    value = flatten(config)[name]
+    if value is not None and value <= 0:
+        raise UserError(name, value, "must be positive", "use a value above 0")
+
+
+def _check_classes(d: DataConfig) -> None:
+    if len(d.classes) == 1 or len(set(d.classes)) != len(d.classes):
+        rule = "must be at least two different classes"
+        raise UserError("data.classes", d.classes, rule, "e.g. --data.classes 3,7")
+    if d.classes and min(d.classes) < 0:
+        raise UserError("data.classes", d.classes, "must be 0 or more", "count from 0")
+    if d.name == "mixture" and d.n_out < 2:
+        rule = "a mixture needs at least two classes"
+        raise UserError("data.n_out", d.n_out, rule, "use --data.n_out=2 or more")
+
+
+def _check_branch(m: ModelConfig, depth: int) -> None:
+    lam = m.c * depth**-m.exponent
+    if m.branch == "depth_scaled" and m.normalized and abs(lam) > 1:
+        rule = f"gives lam = c d^-exponent = {lam:.3g} > 1, so sqrt(1 - lam^2) fails"
+        remedy = f"use c of at most {depth**m.exponent:.3g}, or normalized=False"
+        raise UserError("model.c", m.c, rule, remedy)
+    if m.branch == "fixed" and m.alpha == 0 and m.lam == 0:
+        rule = "alpha and lam are both 0: the network is constant"
+        raise UserError("model.lam", m.lam, rule, "give lam or alpha a value")
+
+
+def _check_training(config: Config) -> None:
+    t, d = config.train, config.data
+    if t.momentum >= 1:
+        raise UserError("train.momentum", t.momentum, "must be below 1", "e.g. 0.9")
+    if t.batch_size > d.train_size:
+        rule = f"must be at most data.train_size={d.train_size}"
+        raise UserError("train.batch_size", t.batch_size, rule, "0 is the full set")
+    if t.optimizer == "sgd" and not t.batch_size:
+        remedy = "add --train.batch_size=32, or use --train.optimizer=gd"
+        raise UserError("train.optimizer", "sgd", "needs a batch size", remedy)
+    if t.optimizer == "gd" and t.batch_size:
+        rule = f"is full-batch, but train.batch_size={t.batch_size}"
+        raise UserError("train.optimizer", "gd", rule, "use --train.optimizer=sgd")
+    if t.optimizer == "adam" and t.lr is None:
+        rule = "has no critical learning rate to take a fraction of"
+        raise UserError("train.optimizer", "adam", rule, "add --train.lr=1e-3")
+    if t.loss == "cross_entropy" and d.name in _REGRESSION:
+        rule = f"needs classes, but data.name={d.name} has real targets"
+        raise UserError("train.loss", t.loss, rule, "use --train.loss=mse")
