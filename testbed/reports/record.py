@@ -1,7 +1,6 @@
 """What a run's folder holds, read back."""
 
 import dataclasses
-import json
 from pathlib import Path
 from typing import Any
 
@@ -93,14 +92,18 @@ def load_record(path: Path | str) -> Record:
     if not (path / "config.json").is_file():
         rule = "is not a run's folder (it has no config.json)"
         raise UserError("path", path, rule, "give a folder that scripts/train.py made")
-    try:
-        config = folder.read_json("config.json")
-        summary = folder.read_json("summary.json") or {}
-        environment = folder.read_json("environment.json") or {}
-        rows = folder.rows()
-    except (json.JSONDecodeError, UnicodeDecodeError) as error:
-        rule = f"holds a damaged file ({error})"
-        raise UserError("path", path, rule, "run it again in another folder") from None
+    config = folder.read_json("config.json")
+    rows = folder.rows()
+    metrics = path / "metrics.jsonl"
+    whole = metrics.read_bytes().count(b"\n") if metrics.exists() else 0
+    if config is None or len(rows) < whole:
+        damaged = (
+            "config.json" if config is None else f"line {len(rows) + 1} of metrics"
+        )
+        rule = f"is damaged: {bad} cannot be read"
+        raise UserError("path", path, rule, "run it again in another folder")
+    summary = folder.read_json("summary.json") or {}
+    environment = folder.read_json("environment.json") or {}
     if not rows:
         rule = "holds no recorded time yet"
         raise UserError("path", path, rule, "wait, or continue it with --run.resume")

@@ -25,6 +25,7 @@ def params():
     return jax.jit(NET.init)(jax.random.key(0), X)["params"]
 
 
+@pytest.mark.usefixtures("quick_compile")
 @pytest.mark.parametrize(("other", "trace"), [(None, False), (Y, True)])
 def test_tiles_change_nothing(params, other, trace):
     """Any block_rows gives the kernel of the whole; symmetric halves are mirrored."""
@@ -42,6 +43,7 @@ def test_tiles_change_nothing(params, other, trace):
             np.testing.assert_array_equal(tiled, swapped)
 
 
+@pytest.mark.usefixtures("quick_compile")
 def test_outputs_keep_their_order(params):
     """Theta[i, j, c, d] pairs output c of x_i with output d of x_j."""
     whole = np.asarray(empirical_ntk(apply_fn, params, X, Y, trace_outputs=False))
@@ -50,6 +52,7 @@ def test_outputs_keep_their_order(params):
     assert not np.allclose(whole, whole.transpose(0, 1, 3, 2), rtol=1e-2)
 
 
+@pytest.mark.usefixtures("quick_compile")
 def test_traced_arguments_pass_through(params):
     """Inside jit it is `structured_ntk`, with no check and no symmetrization."""
     inside = jax.jit(lambda p: empirical_ntk(apply_fn, p, X))(params)
@@ -80,6 +83,7 @@ def test_what_cannot_fit_is_refused_before_it_is_allocated(params):
         empirical_ntk(apply_fn, params, many, trace_outputs=False, memory_limit=2**33)
 
 
+@pytest.mark.usefixtures("quick_compile")
 def test_remedy_that_is_offered_works(params):
     """Where tiles would fit, the error names a block_rows that does."""
     rows = np.zeros((300, 5), np.float32)
@@ -146,6 +150,7 @@ def test_overflow_stops(params):
         empirical_ntk(apply_fn, broken, X)
 
 
+@pytest.mark.usefixtures("quick_compile")
 def test_float64_sum_over_layers():
     """Deep float32 networks: 1e-6 from the float64 kernel at depth 512."""
     shared = {"width": 16, "depth": 512, "out_features": 1}

@@ -22,6 +22,7 @@ def kernel(n=8, seed=0):
     return root @ root.T + 0.1 * np.eye(n)
 
 
+@pytest.mark.usefixtures("quick_compile")
 def test_linearize_equals_neural_tangents():
     """f_lin is the first-order Taylor model, and has the tangent kernel of f."""
     net = ResNet(width=8, depth=3, out_features=2, dtype=jnp.float64)
