@@ -97,9 +97,7 @@ def load_record(path: Path | str) -> Record:
     metrics = path / "metrics.jsonl"
     whole = metrics.read_bytes().count(b"\n") if metrics.exists() else 0
     if config is None or len(rows) < whole:
-        damaged = (
-            "config.json" if config is None else f"line {len(rows) + 1} of metrics"
-        )
+        bad = "config.json" if config is None else f"line {len(rows) + 1} of metrics"
         rule = f"is damaged: {bad} cannot be read"
         raise UserError("path", path, rule, "run it again in another folder")
     summary = folder.read_json("summary.json") or {}
