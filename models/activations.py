@@ -13,16 +13,18 @@ class Activation:
 
     The scale sqrt(sigma_w^2 / n) W phi(z) keeps the mean square of a layer for ReLU
     (2, He et al. 2015, arXiv:1502.01852) and for the identity (1).  For tanh it is 1,
-    the edge of chaos at z = 0, where phi'(0) = 1.
+    the edge of chaos at z = 0, where phi'(0) = 1.  `homogeneous` says that
+    phi(c z) = c phi(z) for c > 0.
     """
 
     phi: Callable[[jax.Array], jax.Array]
     weight_variance: float
+    homogeneous: bool = False
 
 
 ACTIVATIONS = {
-    "relu": Activation(jax.nn.relu, 2.0),
-    "identity": Activation(lambda z: z, 1.0),
+    "relu": Activation(jax.nn.relu, 2.0, homogeneous=True),
+    "identity": Activation(lambda z: z, 1.0, homogeneous=True),
     "tanh": Activation(jnp.tanh, 1.0),
 }
 

@@ -5,6 +5,7 @@ wandb; `tyro` renders the help.  Nothing heavy is imported before arguments are 
 """
 
 import ast
+import dataclasses
 import importlib.util
 import os
 import sys
@@ -13,12 +14,41 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
-from testbed.config import Config, field_types, override, preset
+from testbed.config import PRESETS, SIMULATE_PRESETS, Config, SimulateConfig
 from testbed.errors import RunError, UserError, check_name
-from testbed.validation import unused, validate
+from testbed.settings import field_types, override
+from testbed.validation import (
+    unused,
+    unused_simulation,
+    validate,
+    validate_simulation,
+)
 
 
-def main(run: Callable[[Config], Any], description: str) -> None:
+@dataclasses.dataclass(frozen=True)
+class Command:
+    """The settings that a script takes.
+
+    Attributes:
+      config: their class.
+      presets: name -> dotted values.
+      validate: checks a config and completes it.
+      unused: lines about settings without effect.
+    """
+
+    config: type
+    presets: dict[str, dict[str, Any]]
+    validate: Callable[[Any], Any]
+    unused: Callable[[Any], list[str]]
+
+
+TRAIN = Command(Config, PRESETS, validate, unused)
+SIMULATE = Command(
+    SimulateConfig, SIMULATE_PRESETS, validate_simulation, unused_simulation
+)
+
+
+def main(run: Callable[[Any], Any], description: str, command: Command = TRAIN) -> None:
     """Reads sys.argv, calls `run` with the validated config, and exits.
 
     Exit codes: 0 success; 1 a failed run; 2 a user's mistake, told in one line.
@@ -26,8 +56,8 @@ def main(run: Callable[[Config], Any], description: str) -> None:
     warnings.showwarning = _one_line_warning
     try:
         check_packages()
-        config = validate(parse(sys.argv[1:], description))
-        for line in unused(config):
+        config = command.validate(parse(sys.argv[1:], description, command))
+        for line in command.unused(config):
             warnings.warn(line, stacklevel=1)
         _share_accelerator()
         run(config)
@@ -44,7 +74,7 @@ def main(run: Callable[[Config], Any], description: str) -> None:
         _stop("interrupted; continue with --run.resume", 130)
 
 
-def parse(argv: Sequence[str], description: str = "") -> Config:
+def parse(argv: Sequence[str], description: str = "", command: Command = TRAIN) -> Any:
     """Returns the (not yet validated) config of command-line arguments.
 
     Understood: ``--model.depth=8``, ``--model.depth 8``, ``--run.resume``,
@@ -55,17 +85,18 @@ def parse(argv: Sequence[str], description: str = "") -> Config:
       UserError: an unknown option (with the nearest valid one) or an unreadable value.
     """
     if "-h" in argv or "--help" in argv:
-        _print_help(description)
-    given = _pairs(argv)
-    base = preset(str(given.pop("preset", "default")))
+        _print_help(description, command)
+    given = _pairs(argv, field_types(command.config))
+    chosen = str(given.pop("preset", "default"))
+    check_name("preset", chosen, command.presets)
+    base = override(command.config(), command.presets[chosen])
     if "model.ratio" in given and "model.depth" not in given:
         base = override(base, {"model.depth": None})  # a preset's depth gives way
     return override(base, given)
 
 
-def _pairs(argv: Sequence[str]) -> dict[str, Any]:
-    types = field_types()
-    groups = {name.split(".")[0] for name in types}
+def _pairs(argv: Sequence[str], types: dict[str, Any]) -> dict[str, Any]:
+    groups = {name.split(".")[0] for name in types if "." in name}
     given: dict[str, Any] = {}
     words = list(argv)
     while words:
@@ -104,13 +135,13 @@ def _nested(group: str, text: str) -> dict[str, Any]:
     return {f"{group}.{key}": value for key, value in nested.items()}
 
 
-def _print_help(description: str) -> None:
+def _print_help(description: str, command: Command) -> None:
     import tyro
 
     tyro.cli(
-        Config,
-        description=f"{description}\n\n--preset default, smoke or gpu sets the values "
-        "that the other options then change.",
+        command.config,
+        description=f"{description}\n\n--preset {' or '.join(command.presets)} sets "
+        "the values that the other options then change.",
         args=["--help"],
         use_underscores=True,
         config=(tyro.conf.FlagConversionOff,),

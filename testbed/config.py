@@ -6,10 +6,10 @@ nothing heavy.
 """
 
 import dataclasses
-from collections.abc import Mapping
-from typing import Any, get_args, get_type_hints
+from typing import Any
 
-from testbed.errors import UserError, check_name
+from testbed.errors import check_name
+from testbed.settings import override
 
 DEFAULT_DEPTH = 32
 
@@ -185,6 +185,37 @@ class Config:
     wandb: WandbConfig = dataclasses.field(default_factory=WandbConfig)
 
 
+def _critical_model() -> ModelConfig:
+    """Balanced at alpha = lam = 1/sqrt(2), d = n: depth and width matter together."""
+    half = 0.5**0.5
+    return ModelConfig(
+        kind="balanced", width=64, depth=64, branch="fixed", alpha=half, lam=half
+    )
+
+
+@dataclasses.dataclass(frozen=True)
+class SimulateConfig:
+    """Many networks at initialization, beside the laws of their norms."""
+
+    samples: int = 100_000
+    """Networks to draw."""
+    seed: int = 0
+    """Root of all random keys."""
+    n_out: int = 10
+    """Outputs of the linear head."""
+    antithetic: bool = False
+    """Each network with a copy whose Gaussian numbers are negated: smaller errors of
+    active fractions, none of norms."""
+    model: ModelConfig = dataclasses.field(default_factory=_critical_model)
+    run: RunConfig = dataclasses.field(default_factory=RunConfig)
+    wandb: WandbConfig = dataclasses.field(default_factory=WandbConfig)
+
+
+SIMULATE_PRESETS: dict[str, dict[str, Any]] = {
+    "default": {},
+    "smoke": {"samples": 4000, "model.width": 16, "model.depth": 16},
+}
+
 PRESETS: dict[str, dict[str, Any]] = {
     "default": {},
     "smoke": {
@@ -208,73 +239,6 @@ PRESETS: dict[str, dict[str, Any]] = {
         "kernel.every": 4,
     },
 }
-
-
-def flatten(config: Config) -> dict[str, Any]:
-    """Returns {dotted name: value}."""
-    return {
-        f"{group.name}.{field.name}": getattr(getattr(config, group.name), field.name)
-        for group in dataclasses.fields(config)
-        for field in dataclasses.fields(getattr(config, group.name))
-    }
-
-
-def field_types() -> dict[str, Any]:
-    """Returns {dotted name: declared type}."""
-    return {
-        f"{group}.{name}": kind
-        for group, cls in get_type_hints(Config).items()
-        for name, kind in get_type_hints(cls).items()
-    }
-
-
-def override(config: Config, values: Mapping[str, Any]) -> Config:
-    """Returns `config` with dotted `values` replaced; texts are read as their type.
-
-    Raises:
-      UserError: an unknown name (with the nearest valid one), or a value of the wrong
-        type.
-    """
-    types = field_types()
-    groups: dict[str, dict[str, Any]] = {}
-    for name, value in values.items():
-        if name not in types:
-            check_name("option", name, types)
-        group, field = name.split(".")
-        groups.setdefault(group, {})[field] = _read(name, value, types[name])
-    changed = {
-        group: dataclasses.replace(getattr(config, group), **fields)
-        for group, fields in groups.items()
-    }
-    return dataclasses.replace(config, **changed)
-
-
-def _read(name: str, value: Any, kind: Any) -> Any:
-    """Reads `value` as the declared type of the field `name`."""
-    options = get_args(kind)
-    if type(None) in options:
-        if value is None or value in ("None", "none", "null", ""):
-            return None
-        kind = options[0]
-    try:
-        if kind is bool:
-            truth = {"true": True, "false": False, "1": True, "0": False}
-            return truth[str(value).strip().lower()]
-        if options and kind not in (int, float):
-            text = value if isinstance(value, str) else ",".join(map(str, value))
-            return tuple(int(v) for v in text.strip("()[] ").split(",") if v.strip())
-        if kind is int:
-            number = int(float(value))
-            if isinstance(value, bool) or number != float(value):
-                raise ValueError
-            return int(value) if str(value).lstrip("-").isdigit() else number
-        if kind is float and isinstance(value, bool):
-            raise ValueError
-        return kind(value)
-    except (ValueError, TypeError, KeyError, OverflowError):
-        what = {int: "a whole number", float: "a number", bool: "True or False"}
-        rule = f"must be {what.get(kind, 'whole numbers with commas between')}"
-        raise UserError(name, value, rule, "correct the value") from None
 
 
 def preset(name: str) -> Config:

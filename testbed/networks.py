@@ -29,3 +29,15 @@ def branch_scaling(config: ModelConfig) -> BranchScaling:
     if config.branch == "fixed":
         return BranchScaling.fixed(config.alpha, config.lam)
     return BranchScaling.depth_scaled(config.c, config.exponent, config.normalized)
+
+
+def branch_weights(config: ModelConfig) -> tuple[float, float]:
+    """Returns (alpha, lam) of `config` (validated), the same in every layer."""
+    if config.kind == "mlp":
+        return 0.0, 1.0
+    lam = config.lam
+    if config.branch == "fixed":
+        return config.alpha, lam
+    assert config.depth is not None
+    lam = config.c * config.depth**-config.exponent
+    return ((1 - lam**2) ** 0.5 if config.normalized else 1.0), lam

@@ -2,10 +2,18 @@
 
 import dataclasses
 import math
+from typing import Any
 
-from testbed.config import DEFAULT_DEPTH, Config, DataConfig, ModelConfig, flatten
+from testbed.config import (
+    DEFAULT_DEPTH,
+    Config,
+    DataConfig,
+    ModelConfig,
+    SimulateConfig,
+)
 from testbed.data import names
 from testbed.errors import UserError, check_name
+from testbed.settings import flatten
 
 MODELS = names.TEACHERS
 BRANCHES = ("depth_scaled", "fixed")
@@ -27,20 +35,79 @@ def validate(config: Config) -> Config:
     Raises:
       UserError: naming field, value, rule and remedy.
     """
-    d, m, t = config.data, config.model, config.train
+    d, t = config.data, config.train
     for name, value, valid in (
         ("data.name", d.name, names.SOURCES),
         ("data.normalize", d.normalize, names.NORMALIZATIONS),
         ("data.teacher", d.teacher, MODELS),
+        ("train.optimizer", t.optimizer, OPTIMIZERS),
+        ("train.loss", t.loss, LOSSES),
+        ("train.trained", t.trained, TRAINED),
+        ("train.precision", t.precision, PRECISIONS),
+    ):
+        check_name(name, value, valid)
+    _check_shared(config)
+    for name, least in (
+        ("data.train_size", 2),
+        ("data.test_size", 1),
+        ("data.n_in", 1),
+        ("data.n_out", 1),
+        ("train.seeds", 1),
+        ("train.steps", 1),
+        ("train.batch_size", 0),
+        ("kernel.probes", 0),
+        ("kernel.every", 1),
+        ("kernel.draws", 2),
+        ("measure.times", 1),
+    ):
+        _at_least(config, name, least)
+    for name in ("data.noise", "kernel.ridge", "train.momentum"):
+        _at_least(config, name, 0.0)
+    for name in ("train.lr", "train.lr_fraction", "measure.tolerance"):
+        _positive(config, name)
+    for name in ("data.seed", "train.seed"):
+        _check_seed(config, name)
+    _check_classes(d)
+    _check_training(config)
+    return dataclasses.replace(config, model=_resolve(config.model))
+
+
+def validate_simulation(config: SimulateConfig) -> SimulateConfig:
+    """The same for `scripts/simulate.py`.
+
+    Raises:
+      UserError: naming field, value, rule and remedy.
+    """
+    _check_shared(config)
+    _at_least(config, "samples", 2)
+    _at_least(config, "n_out", 1)
+    _check_seed(config, "seed")
+    m = config.model
+    if m.activation != "relu":
+        rule = "the laws of norms are those of relu networks"
+        raise UserError("model.activation", m.activation, rule, "use relu")
+    if m.bias_std:
+        rule = "the laws of norms are those of networks without biases"
+        raise UserError("model.bias_std", m.bias_std, rule, "use 0")
+    if m.head != "linear":
+        rule = "the output's law is that of a linear head"
+        raise UserError("model.head", m.head, rule, "use linear")
+    model = _resolve(m)
+    if m.kind != "mlp" and m.branch == "fixed" and m.lam == 0:
+        rule = "without a branch nothing is random but the input layer"
+        raise UserError("model.lam", m.lam, rule, "give the branch a weight")
+    return dataclasses.replace(config, model=model)
+
+
+def _check_shared(config: Any) -> None:
+    """What holds for model, run and wandb, whatever the command."""
+    m = config.model
+    for name, value, valid in (
         ("model.kind", m.kind, MODELS),
         ("model.branch", m.branch, BRANCHES),
         ("model.head", m.head, HEADS),
         ("model.activation", m.activation, ACTIVATIONS),
         ("model.parameterization", m.parameterization, PARAMETERIZATIONS),
-        ("train.optimizer", t.optimizer, OPTIMIZERS),
-        ("train.loss", t.loss, LOSSES),
-        ("train.trained", t.trained, TRAINED),
-        ("train.precision", t.precision, PRECISIONS),
         ("run.seed_axis", config.run.seed_axis, SEED_AXES),
         ("wandb.mode", config.wandb.mode, WANDB_MODES),
     ):
@@ -55,56 +122,37 @@ def validate(config: Config) -> Config:
             f"cannot be given together with model.depth={m.depth}",
             "leave one of the two out",
         )
-    for name, least in (
-        ("data.train_size", 2),
-        ("data.test_size", 1),
-        ("data.n_in", 1),
-        ("data.n_out", 1),
-        ("data.seed", 0),
-        ("model.width", 1),
-        ("model.depth", 1),
-        ("train.seeds", 1),
-        ("train.steps", 1),
-        ("train.batch_size", 0),
-        ("train.seed", 0),
-        ("kernel.probes", 0),
-        ("kernel.every", 1),
-        ("kernel.draws", 2),
-        ("measure.times", 1),
-    ):
-        _at_least(config, name, least)
-    for name in ("data.noise", "kernel.ridge", "model.bias_std", "train.momentum"):
-        _at_least(config, name, 0.0)
-    for name in ("model.ratio", "train.lr", "train.lr_fraction", "measure.tolerance"):
-        _positive(config, name)
+    _at_least(config, "model.width", 1)
+    _at_least(config, "model.depth", 1)
+    _at_least(config, "model.bias_std", 0.0)
+    _positive(config, "model.ratio")
     _at_least(config, "run.checkpoint_seconds", 0.0)
-    for name in ("data.seed", "train.seed"):
-        if flatten(config)[name] >= 2**32:
-            value = flatten(config)[name]
-            raise UserError(name, value, "must be below 2^32", "use a smaller seed")
+
+
+def _resolve(m: ModelConfig) -> ModelConfig:
+    """The model with its depth filled in, its branch checked."""
     depth = m.depth or (round(m.ratio * m.width) if m.ratio else DEFAULT_DEPTH)
     if depth < 1:
         rule = f"gives depth round({m.ratio} * {m.width}) = {depth}, must be at least 1"
         raise UserError(
             "model.ratio", m.ratio, rule, "raise model.ratio or model.width"
         )
-    _check_classes(d)
     _check_branch(m, depth)
-    _check_training(config)
-    resolved = dataclasses.replace(m, depth=depth, ratio=None)
-    return dataclasses.replace(config, model=resolved)
+    return dataclasses.replace(m, depth=depth, ratio=None)
+
+
+def _check_seed(config: Any, name: str) -> None:
+    _at_least(config, name, 0)
+    value = flatten(config)[name]
+    if value >= 2**32:
+        raise UserError(name, value, "must be below 2^32", "use a smaller seed")
 
 
 def unused(config: Config) -> list[str]:
     """One line for every setting that was changed but has no effect in this run."""
-    m, t, d = config.model, config.train, config.data
+    t, d = config.train, config.data
     synthetic = d.name in names.SYNTHETIC_NAMES
-    needs = {
-        "model.alpha": (m.branch == "fixed", "model.branch=fixed"),
-        "model.lam": (m.branch == "fixed", "model.branch=fixed"),
-        "model.c": (m.branch == "depth_scaled", "model.branch=depth_scaled"),
-        "model.exponent": (m.branch == "depth_scaled", "model.branch=depth_scaled"),
-        "model.normalized": (m.branch == "depth_scaled", "model.branch=depth_scaled"),
+    needs = _model_needs(config.model) | {
         "train.momentum": (t.optimizer == "momentum", "train.optimizer=momentum"),
         "train.lr_fraction": (t.lr is None, "train.lr left out"),
         "data.n_in": (synthetic, "a synthetic data.name"),
@@ -113,11 +161,32 @@ def unused(config: Config) -> list[str]:
         "data.flatten": (d.flatten, "a network that takes images"),
         "kernel.draws": (t.loss == "cross_entropy", "train.loss=cross_entropy"),
     }
+    return _without_effect(config, Config(), needs)
+
+
+def unused_simulation(config: SimulateConfig) -> list[str]:
+    """The same for `scripts/simulate.py`."""
+    needs = _model_needs(config.model) | {
+        "model.parameterization": (False, "training: the law at t = 0 is the same"),
+        "run.seed_axis": (False, "scripts/train.py"),
+    }
+    return _without_effect(config, SimulateConfig(), needs)
+
+
+def _model_needs(m: ModelConfig) -> dict[str, tuple[bool, str]]:
     if m.kind == "mlp":
         why = (False, "model.kind=resnet or balanced")
         branch = ("branch", "alpha", "lam", "c", "exponent", "normalized")
-        needs |= {f"model.{name}": why for name in branch}
-    default, given = flatten(Config()), flatten(config)
+        return {f"model.{name}": why for name in branch}
+    fixed = (m.branch == "fixed", "model.branch=fixed")
+    scaled = (m.branch == "depth_scaled", "model.branch=depth_scaled")
+    needs = dict.fromkeys(("alpha", "lam"), fixed)
+    needs |= dict.fromkeys(("c", "exponent", "normalized"), scaled)
+    return {f"model.{name}": need for name, need in needs.items()}
+
+
+def _without_effect(config: Any, base: Any, needs: dict) -> list[str]:
+    default, given = flatten(base), flatten(config)
     return [
         f"{name}={given[name]} has no effect: it needs {need}"
         for name, (used, need) in needs.items()
@@ -125,14 +194,14 @@ def unused(config: Config) -> list[str]:
     ]
 
 
-def _at_least(config: Config, name: str, least: float) -> None:
+def _at_least(config: Any, name: str, least: float) -> None:
     value = flatten(config)[name]
     if value is not None and value < least:
         rule = f"must be at least {least}"
         raise UserError(name, value, rule, f"use {least} or more")
 
 
-def _positive(config: Config, name: str) -> None:
+def _positive(config: Any, name: str) -> None:
     value = flatten(config)[name]
     if value is not None and value <= 0:
         raise UserError(name, value, "must be positive", "use a value above 0")

@@ -7,8 +7,8 @@ import jax.numpy as jnp
 import numpy as np
 
 from models import layer_statistics
+from testbed.devices import over_seeds
 from testbed.dynamics.descent import begin, descend, take
-from testbed.dynamics.ensemble import over_seeds
 from testbed.dynamics.problem import Problem
 from testbed.dynamics.trajectory import Observation
 from testbed.kernels.structured import structured_ntk

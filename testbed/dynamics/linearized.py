@@ -7,8 +7,8 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
+from testbed.devices import over_seeds
 from testbed.dynamics.descent import begin, descend, take
-from testbed.dynamics.ensemble import over_seeds
 from testbed.dynamics.finite import Finite
 from testbed.dynamics.modes import response
 from testbed.dynamics.trajectory import Observation

@@ -30,7 +30,7 @@ class Problem:
       schedule: (steps, batch) indices of `clock.batch_schedule`, or None.
       center: whether each network's initial output is subtracted from it.
       trained: "all", or "readout" for the last layer only.
-      seed_axis: see `testbed.dynamics.ensemble.over_seeds`.
+      seed_axis: see `testbed.devices.over_seeds`.
       precision: matrix-product precision of training.
     """
 

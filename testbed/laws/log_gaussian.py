@@ -19,11 +19,15 @@ n Cov(Y_l, Y_k) -> Phi(c^|k - l|), and Gaussian integration by parts gives E Y_l
 """
 
 import dataclasses
+from typing import NamedTuple, cast
 
 import numpy as np
 from numpy.typing import ArrayLike
+from scipy import stats
 
 from testbed.errors import UserError
+from testbed.laws.characteristic import CharacteristicLaw, normal_plus_log_chi2
+from testbed.laws.law import Law
 
 
 def square_correlation(rho: ArrayLike) -> np.ndarray:
@@ -66,6 +70,25 @@ def sign_correlation(rho: ArrayLike) -> np.ndarray:
     return (2 / np.pi) * (rho * np.sqrt(1 - rho**2) + np.arcsin(rho))
 
 
+def interlayer_covariance(lags: ArrayLike, alpha: float, lam: float) -> np.ndarray:
+    """Limit of n Cov(Y_l, Y_{l+q}) at lags q: Phi(c^q), and 3 at q = 0.
+
+    Y_l = sum_i z_i|z_i| / |z_l|^2 is the imbalance of layer l; this is for the vanilla
+    network.  In the Balanced one it is 3 at q = 0 and 0 elsewhere.  Divided by 3 it is
+    the interlayer correlation.
+
+    Args:
+      lags: q, integers of any shape.
+      alpha: weight of the skip.
+      lam: weight of the branch.
+
+    Source: Li, Nica & Roy 2021, arXiv:2106.04013 (interlayer correlations); the form is
+    derived here from z_l and z_{l+q} having correlation c^q.
+    """
+    r = _radius(alpha, lam)
+    return square_correlation((float(alpha) / r) ** np.abs(np.asarray(lags)))
+
+
 @dataclasses.dataclass(frozen=True, eq=False)
 class LayerLaw:
     """What holds at every layer of one network at initialization, on one input.
@@ -75,26 +98,29 @@ class LayerLaw:
       log_norm_var: its variance over networks, (d + 1,).
       active_fraction: expected share of units with phi > 0, l = 0, ..., d - 1, (d,).
       active_fraction_var: variance of that share over networks, (d,).
+      activation_ratio: E |phi(z_l)|^2 / |z_l|^2, l = 0, ..., d - 1, (d,).
     """
 
     log_norm_mean: np.ndarray
     log_norm_var: np.ndarray
     active_fraction: np.ndarray
     active_fraction_var: np.ndarray
+    activation_ratio: np.ndarray
 
 
 def layer_law(
     width: int, depth: int, alpha: float, lam: float, balanced: bool = False
 ) -> LayerLaw:
-    """The law of the layers' log-norms and active fractions, to leading order in 1/n.
+    """The law of the layers' log-norms and active units, to leading order in 1/n.
 
         Balanced:  var_l  = (l/n) (5 s^2 + 4 c^2 s)
                    mean_l = l log r^2 - var_l / 2
-                   active = 1/2
+                   active = ratio = 1/2
         vanilla:   var_l  = var_l^Balanced + (2 s^2/n) sum_{k<l} (l - k) Phi(c^k)
                    mean_l = mean_l^Balanced
                             - (s^2/n) sum_{k<l} sum_{q<=k} [Phi(c^q) - Psi(c^q)]
                    active = 1/2 - (s/(pi n)) sum_{q<=l} c^q sqrt(1 - c^{2q})
+                   ratio  = 1/2 - (s/(2 n)) sum_{q<=l} [Phi(c^q) - Psi(c^q)]
 
     with k, q from 1.  alpha = 0, the MLP, has 5 l/n and l log lam^2 - 5 l/(2n) in both.
     The input layer is left out: log(|z_0|^2 n_in / (n |x|^2)) adds mean -1/n and
@@ -123,30 +149,222 @@ def layer_law(
       >>> print(f"{law.log_norm_mean[-1]:.4f} {law.log_norm_var[-1]:.4f}")
       -1.9407 5.2756
     """
-    if width < 1:
-        raise UserError("width", width, "must be at least 1", "give the layers' units")
-    if depth < 0:
-        raise UserError("depth", depth, "must be at least 0", "count residual blocks")
-    r = float(np.hypot(alpha, lam))
-    if not (r > 0 and np.isfinite(r)):
-        rule = "alpha and lam must be finite and not both 0"
-        raise UserError("lam", lam, rule, "give lam or alpha a value")
-    c, s = float(alpha) / r, (float(lam) / r) ** 2
+    _check_sizes(width, depth)
+    order = _first_order(int(depth), alpha, lam, balanced)
     layers = np.arange(depth + 1, dtype=np.float64)
+    mean = layers * 2 * np.log(_radius(alpha, lam)) + order.mean / width
+    share_var = np.full(depth, 1 / (4 * width))
+    return LayerLaw(
+        mean,
+        order.var / width,
+        0.5 - order.inactive / width,
+        share_var,
+        0.5 + order.imbalance / (2 * width),
+    )
 
-    var = layers * (5 * s**2 + 4 * c**2 * s) / width
-    mean = layers * 2 * np.log(r) - var / 2
-    inactive = np.zeros(depth)
+
+def resnet_log_norm(
+    width: ArrayLike,
+    depth: ArrayLike,
+    alpha: float,
+    lam: float,
+    balanced: bool = False,
+) -> Law:
+    """The law of log(|z_d|^2 / |z_0|^2): Gaussian, moments as in `layer_law`.
+
+    Args:
+      width: n, of any shape that broadcasts with that of depth.
+      depth: d.
+      alpha: weight of the skip; 0 is the fully connected network.
+      lam: weight of the branch.
+      balanced: whether units carry random signs, drawn afresh for every layer.
+
+    Returns:
+      A frozen `scipy.stats.norm`.
+
+    Raises:
+      UserError: a width or depth below 1, or alpha = lam = 0.
+
+    Source: Li, Nica & Roy 2021, arXiv:2106.04013.
+
+    Example:
+      >>> law = resnet_log_norm(64, 64, 0.5**0.5, 0.5**0.5, balanced=True)
+      >>> print(f"{law.mean():.4f} {law.var():.4f}")
+      -1.1250 2.2500
+    """
+    width, depth = np.asarray(width), np.asarray(depth)
+    _check_sizes(width, depth, least_depth=1)
+    order = _first_order(int(depth.max()), alpha, lam, balanced)
+    mean = depth * 2 * np.log(_radius(alpha, lam)) + order.mean[depth] / width
+    return cast(Law, stats.norm(mean, np.sqrt(order.var[depth] / width)))
+
+
+def resnet_log_output(
+    width: int,
+    depth: int,
+    alpha: float,
+    lam: float,
+    n_out: int,
+    balanced: bool = False,
+) -> CharacteristicLaw:
+    """The law of log|z_out|^2 for |x|^2 = n_in: log-norm + input layer + log chi^2.
+
+        z_out = W_out z_d / sqrt(n),    log|z_out|^2 = G + d log r^2 + log chi^2_{n_out}
+
+    with G Gaussian: `resnet_log_norm`'s law less d log r^2, and mean -1/n and variance
+    2/n more for the input layer.
+
+    Args:
+      width: n.
+      depth: d.
+      alpha: weight of the skip.
+      lam: weight of the branch.
+      n_out: number of outputs.
+      balanced: whether units carry random signs, drawn afresh for every layer.
+
+    Raises:
+      UserError: a size below 1, or alpha = lam = 0.
+
+    Source: Li, Nica & Roy 2021, arXiv:2106.04013.
+    """
+    if n_out < 1:
+        raise UserError("n_out", n_out, "must be at least 1", "count the outputs")
+    law = resnet_log_norm(width, depth, alpha, lam, balanced)
+    return normal_plus_log_chi2(
+        float(law.mean()) - 1 / width, float(law.var()) + 2 / width, n_out
+    )
+
+
+class OutputMoments(NamedTuple):
+    """Moments of one output coordinate over networks, |x|^2 = n_in.
+
+    Attributes:
+      power: E z_out,i^2.
+      kurtosis: E z_out,i^4 / (E z_out,i^2)^2, by log-normal closure.
+      square_covariance: Cov(z_i^2, z_j^2) / (E z^2)^2 for i != j.
+    """
+
+    power: float
+    kurtosis: float
+    square_covariance: float
+
+
+def output_moments(
+    width: int, depth: int, alpha: float, lam: float, balanced: bool = False
+) -> OutputMoments:
+    """Power, kurtosis and dependence of outputs.
+
+        Balanced:  E z_i^2 = r^{2d}, exactly
+        vanilla:   E z_i^2 = r^{2d} exp[(s^2/n) sum_{k<d} sum_{q<=k} Psi(c^q)]
+        both:      kurtosis 3 e^beta,  Cov(z_i^2, z_j^2) / (E z^2)^2 = e^beta - 1
+
+    with beta the variance of log|z_d|^2, input layer included.  The vanilla log-norm is
+    skewed to the left at finite n, so that its kurtosis lies below 3 e^beta.
+
+    Raises:
+      UserError: a size below 1, or alpha = lam = 0.
+
+    Source: derived here from the law of Li, Nica & Roy 2021, arXiv:2106.04013.
+    """
+    law = resnet_log_norm(width, depth, alpha, lam, balanced)
+    beta = float(law.var()) + 2 / width
+    # The mean of a log-normal, from which the input layer drops out: -1/n + (2/n)/2.
+    power = float(np.exp(law.mean() + law.var() / 2))
+    return OutputMoments(power, 3 * np.exp(beta), np.expm1(beta))
+
+
+class Rates(NamedTuple):
+    """Large-depth rates of the law per unit of d/n, r = 1; see `rates`.
+
+    Attributes:
+      sum_phi, sum_psi: sums of Phi(c^k), Psi(c^k) over k >= 1.
+      var_balanced, var_vanilla: growth of the log-norm's variance.
+      mean_vanilla: growth of its mean, vanilla; Balanced has -var_balanced / 2.
+      imbalance: limit of n E Y_k; half of it is that of n (E|phi|^2/|z|^2 - 1/2).
+      inactive: limit of n (1/2 - active fraction).
+      power: growth of log E|z|^2, vanilla; Balanced has 0.
+    """
+
+    sum_phi: float
+    sum_psi: float
+    var_balanced: float
+    var_vanilla: float
+    mean_vanilla: float
+    imbalance: float
+    inactive: float
+    power: float
+
+
+def rates(alpha: float, lam: float) -> Rates:
+    """What the finite sums of `layer_law` grow like once d >> 1/s.
+
+    They need d much larger than 1/s to hold: with s = 0.05, a few hundred layers.
+
+    Raises:
+      UserError: lam = 0, or alpha = lam = 0.
+    """
+    r = _radius(alpha, lam)
+    c, s = float(alpha) / r, (float(lam) / r) ** 2
+    if s == 0:
+        rule = "a network without branches has no rates"
+        raise UserError("lam", lam, rule, "give lam a value")
+    # c^k below 1e-18 adds nothing to sums of odd functions of it.
+    count = 1 if c == 0 else int(np.ceil(np.log(1e-18) / np.log(abs(c)))) + 1
+    lags = np.clip(c, -1, 1) ** np.arange(1, count + 1)
+    phi, psi = square_correlation(lags).sum(), sign_correlation(lags).sum()
+    inactive = s / np.pi * np.sum(lags * np.sqrt(1 - lags**2))
+    balanced = 5 * s**2 + 4 * c**2 * s
+    imbalance = -s * (phi - psi)
+    vanilla = balanced + 2 * s**2 * phi
+    mean = -balanced / 2 + s * imbalance
+    values = (phi, psi, balanced, vanilla, mean, imbalance, inactive, s**2 * psi)
+    return Rates(*map(float, values))
+
+
+class _Order(NamedTuple):
+    """Coefficients of 1/n, by layer: of the log-norm's mean (beyond l log r^2) and
+    variance, (d + 1,); of 1/2 - active fraction and of E Y, (d,).
+    """
+
+    mean: np.ndarray
+    var: np.ndarray
+    inactive: np.ndarray
+    imbalance: np.ndarray
+
+
+def _first_order(depth: int, alpha: float, lam: float, balanced: bool) -> _Order:
+    r = _radius(alpha, lam)
+    c, s = float(alpha) / r, (float(lam) / r) ** 2
+    var = np.arange(depth + 1, dtype=np.float64) * (5 * s**2 + 4 * c**2 * s)
+    mean = -var / 2
+    inactive, imbalance = np.zeros(depth), np.zeros(depth)
     if not balanced:
         lags = np.clip(c, -1, 1) ** np.arange(1, depth)  # c^k, k = 1, ..., d - 1
         phi, psi = square_correlation(lags), sign_correlation(lags)
-        var += 2 * s**2 / width * _twice_summed(phi)[: depth + 1]
-        mean -= s**2 / width * _twice_summed(phi - psi)[: depth + 1]
-        inactive[1:] = s / (np.pi * width) * np.cumsum(lags * np.sqrt(1 - lags**2))
-    share_var = np.full(depth, 1 / (4 * width))
-    return LayerLaw(mean, var, 0.5 - inactive, share_var)
+        var += 2 * s**2 * _twice_summed(phi)[: depth + 1]
+        mean = mean - s**2 * _twice_summed(phi - psi)[: depth + 1]
+        inactive[1:] = s / np.pi * np.cumsum(lags * np.sqrt(1 - lags**2))
+        imbalance[1:] = -s * np.cumsum(phi - psi)
+    return _Order(mean, var, inactive, imbalance)
 
 
 def _twice_summed(terms: np.ndarray) -> np.ndarray:
     """sum_{k<l} sum_{q<=k} terms_q = sum_{k<l} (l - k) terms_k for l = 0, 1, ..."""
     return np.concatenate([[0.0, 0.0], np.cumsum(np.cumsum(terms))])
+
+
+def _radius(alpha: float, lam: float) -> float:
+    """r = sqrt(alpha^2 + lam^2)."""
+    r = float(np.hypot(alpha, lam))
+    if not (r > 0 and np.isfinite(r)):
+        rule = "alpha and lam must be finite and not both 0"
+        raise UserError("lam", lam, rule, "give lam or alpha a value")
+    return r
+
+
+def _check_sizes(width: ArrayLike, depth: ArrayLike, least_depth: int = 0) -> None:
+    if np.any(np.asarray(width) < 1):
+        raise UserError("width", width, "must be at least 1", "give the layers' units")
+    if np.any(np.asarray(depth) < least_depth):
+        rule = f"must be at least {least_depth}"
+        raise UserError("depth", depth, rule, "count residual blocks")

@@ -3,7 +3,7 @@
 import numpy as np
 from matplotlib.axes import Axes
 
-from testbed.config import Config, field_types, override
+from testbed.config import Config
 from testbed.laws import LayerLaw, layer_law
 from testbed.networks import branch_scaling
 from testbed.reports import captions, style
@@ -17,6 +17,7 @@ from testbed.reports.drawing import (
     positive,
 )
 from testbed.reports.record import Record, spread
+from testbed.settings import field_types, override
 
 GROUPS = {"input": "#E69F00", "blocks": style.FINITE, "head": "#CC79A7"}
 
@@ -83,7 +84,7 @@ def initial_law(record: Record) -> LayerLaw | None:
 
 def known(config: dict) -> dict:
     """The settings that this version of the program has."""
-    types = field_types()
+    types = field_types(Config)
     return {name: value for name, value in config.items() if name in types}
 
 

@@ -6,10 +6,11 @@ from typing import Any
 
 import numpy as np
 
-from testbed.config import DEFAULT_DEPTH, Config, field_types, flatten, override
+from testbed.config import DEFAULT_DEPTH, Config
 from testbed.divergence import Departure
 from testbed.reports.departures import SPLITS, departures
 from testbed.reports.record import Record, spread
+from testbed.settings import field_types, flatten, override
 
 Row = tuple[str, ...]
 
@@ -141,7 +142,7 @@ def environment(record: Record) -> list[Row]:
 
 def _settings(record: Record) -> dict[str, Any]:
     """The run's settings that this version of the program has, with its types."""
-    types = field_types()
+    types = field_types(Config)
     stored = {k: v for k, v in record.config.items() if k in types}
     return flatten(override(Config(), stored))
 

@@ -32,6 +32,10 @@ class Console:
         seconds = time.perf_counter() - self._started
         self._out.print(f"[{seconds:5.1f} s] {text}", markup=False)
 
+    def print(self, text: Any) -> None:
+        """A text, or anything that rich can draw."""
+        self._out.print(text, markup=False)
+
     def comparison(
         self, config: "Config", experiment: "Experiment", path: Path
     ) -> None:
@@ -59,30 +63,32 @@ class Console:
         )
 
     @contextlib.contextmanager
-    def progress(self, steps: int, done: int):
-        """Yields a function that is told the step reached."""
+    def progress(
+        self, steps: int, done: int, doing: str = "training", unit: str = "step"
+    ):
+        """Yields a function that is told the step (or other unit) reached."""
         if not self._out.is_terminal:
-            yield self._lines(steps, done)
+            yield self._lines(steps, done, unit)
             return
         columns = (
-            TextColumn("training"),
+            TextColumn(doing),
             BarColumn(),
             MofNCompleteColumn(),
-            TextColumn("steps, left"),
+            TextColumn(f"{unit}s, left"),
             TimeRemainingColumn(),
         )
         with Progress(*columns, console=self._out) as bar:
             task = bar.add_task("", total=steps, completed=done)
             yield lambda step: bar.update(task, completed=step)
 
-    def _lines(self, steps: int, done: int):
+    def _lines(self, steps: int, done: int, unit: str):
         shown = [done * 10 // steps]
 
         def tell(step: int) -> None:
             tenth = step * 10 // steps
             if tenth > shown[0]:
                 shown[0] = tenth
-                self.say(f"step {step} of {steps}")
+                self.say(f"{unit} {step} of {steps}")
 
         return tell
 

@@ -27,8 +27,8 @@ from typing import Any
 
 import numpy as np
 
-from testbed.config import Config, flatten
 from testbed.errors import RunError, UserError
+from testbed.settings import flatten
 
 # What does not decide a run's numbers.
 _NOT_IDENTITY = ("run.", "wandb.", "data.data_dir", "data.manual_dir")
@@ -134,7 +134,7 @@ class RunFolder:
 
     def forget_after(self, step: int) -> list[dict[str, Any]]:
         """Drops what was recorded after `step`; returns the rows that stay."""
-        kept = [row for row in self.rows() if row["step"] <= step]
+        kept = [row for row in self.rows() if row.get("step", 0) <= step]
         text = "".join(json.dumps(row, allow_nan=False) + "\n" for row in kept)
         self._write("metrics.jsonl", text.encode())
         return kept
@@ -171,8 +171,12 @@ def arrays_name(step: int) -> str:
     return f"arrays/{step:09d}.npz"
 
 
-def open_folder(config: Config) -> RunFolder:
+def open_folder(config: Any, label: str) -> RunFolder:
     """Makes the run's folder, or opens it to resume.
+
+    Args:
+      config: of the run; its `run` says where.
+      label: what a new folder's name says after the time, e.g. "digits-balanced".
 
     Raises:
       UserError: the folder belongs to another config, or holds a run and resume was
@@ -189,12 +193,12 @@ def open_folder(config: Config) -> RunFolder:
             f"nothing to resume in {run.dir or run.root}; starting a new run",
             stacklevel=2,
         )
-    elif path is not None and (path / "metrics.jsonl").exists():
+    elif path is not None and _holds_a_run(path):
         rule = "already holds a run"
         remedy = "add --run.resume to continue it, or choose another folder"
         raise UserError("run.dir", path, rule, remedy)
     try:
-        path = _make(path, config)
+        path = _make(path, config, label)
     except OSError as error:
         name, value = ("run.dir", run.dir) if run.dir else ("run.root", run.root)
         rule = f"cannot be made ({error.strerror})"
@@ -204,13 +208,18 @@ def open_folder(config: Config) -> RunFolder:
     return folder
 
 
-def _make(path: Path | None, config: Config) -> Path:
+def _holds_a_run(path: Path) -> bool:
+    saved = (path / "checkpoints").glob("[0-9]*")
+    return (path / "metrics.jsonl").exists() or any(saved)
+
+
+def _make(path: Path | None, config: Any, label: str) -> Path:
     if path is not None:
         path.mkdir(parents=True, exist_ok=True)
         return path
     m = config.model
     when = datetime.now().strftime("%Y%m%d-%H%M%S")
-    name = f"{when}-{config.data.name}-{m.kind}-n{m.width}-d{m.depth}"
+    name = f"{when}-{label}-{m.kind}-n{m.width}-d{m.depth}"
     for count in range(1000):
         path = Path(config.run.root) / (f"{name}-{count}" if count else name)
         try:
@@ -231,7 +240,7 @@ def identity(flat: Mapping[str, Any]) -> dict[str, Any]:
     return json.loads(json.dumps(kept))
 
 
-def _check_same(path: Path, config: Config) -> None:
+def _check_same(path: Path, config: Any) -> None:
     try:
         stored = identity(json.loads((path / "config.json").read_text()))
     except (ValueError, AttributeError):
@@ -248,7 +257,7 @@ def _check_same(path: Path, config: Config) -> None:
             raise UserError("run.dir", path, rule, remedy)
 
 
-def _newest(root: Path, config: Config) -> Path | None:
+def _newest(root: Path, config: Any) -> Path | None:
     wanted = identity(flatten(config))
     found = []
     for path in root.glob("*/config.json"):

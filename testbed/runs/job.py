@@ -28,7 +28,7 @@ def run_job(config: Config, console: Console) -> dict[str, Any]:
     if jax.process_count() > 1:
         rule = f"{jax.process_count()} processes: one run uses one process"
         raise UserError("jax.distributed", "on", rule, "start one run a host")
-    folder = open_folder(config)
+    folder = open_folder(config, config.data.name)
     try:
         stored = folder.read_json("summary.json")
         if folder.resumed and stored and stored["status"] == "done":

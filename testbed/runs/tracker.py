@@ -14,8 +14,8 @@ from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import Any
 
-from testbed.config import Config, flatten
 from testbed.runs.folder import RunFolder
+from testbed.settings import flatten
 
 
 def resolve_mode(mode: str) -> str:
@@ -43,17 +43,18 @@ class Tracker:
       config: of the run; logged under flat dotted names.
       folder: of the run; wandb's own files go there, and its run id is kept there,
         so that a resumed run goes on in the same wandb run.
+      axis: the metric that others are drawn against.
     """
 
-    def __init__(self, config: Config, folder: RunFolder):
-        self._run = None
+    def __init__(self, config: Any, folder: RunFolder, axis: str = "t"):
+        self._run, self._axis = None, axis
         self.mode = resolve_mode(config.wandb.mode)
         if self.mode == "disabled":
             return
         with self._guard("start"):
             self._run = self._start(config, folder)
 
-    def _start(self, config: Config, folder: RunFolder):
+    def _start(self, config: Any, folder: RunFolder):
         os.environ.setdefault("WANDB_SILENT", "true")
         os.environ.setdefault("WANDB_ERROR_REPORTING", "false")
         self._wandb = wandb = importlib.import_module("wandb")
@@ -82,8 +83,8 @@ class Tracker:
             warnings.warn(f"wandb: {_line(error)}; going on offline", stacklevel=2)
             self.mode = "offline"
             run = wandb.init(mode="offline", **common)
-        run.define_metric("t")
-        run.define_metric("*", step_metric="t")
+        run.define_metric(self._axis)
+        run.define_metric("*", step_metric=self._axis)
         return run
 
     def log(self, row: Mapping[str, Any]) -> None:

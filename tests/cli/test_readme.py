@@ -7,9 +7,9 @@ from pathlib import Path
 import pytest
 
 from testbed.cli import parse
-from testbed.config import override
 from testbed.runs.console import Console
 from testbed.runs.job import run_job
+from testbed.settings import override
 from testbed.validation import validate
 
 README = (Path(__file__).resolve().parents[2] / "README.md").read_text()

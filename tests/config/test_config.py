@@ -6,8 +6,9 @@ import pytest
 from hypothesis import given, settings
 
 from testbed.cli import parse
-from testbed.config import PRESETS, Config, field_types, flatten, override, preset
+from testbed.config import PRESETS, Config, preset
 from testbed.errors import UserError
+from testbed.settings import field_types, flatten, override
 from testbed.validation import unused, validate
 
 BAD = {
@@ -162,7 +163,11 @@ TEXTS = st.sampled_from(
 
 
 WORDS = st.sampled_from(
-    [f"--{name}{end}" for name in field_types() for end in ("", "=3", "=x", "={", "=")]
+    [
+        f"--{name}{end}"
+        for name in field_types(Config)
+        for end in ("", "=3", "=x", "={", "=")
+    ]
     + ["--model={'depth': 2}", "--model={", "--data={1: 2}", "--train=[]", "7", "--"]
 )
 
@@ -179,7 +184,9 @@ def test_random_command_lines_are_accepted_or_refused_in_one_line(argv):
 
 @settings(max_examples=300, deadline=None, derandomize=True)
 @given(
-    st.dictionaries(st.sampled_from(sorted(field_types())), NUMBERS | TEXTS, max_size=6)
+    st.dictionaries(
+        st.sampled_from(sorted(field_types(Config))), NUMBERS | TEXTS, max_size=6
+    )
 )
 def test_random_settings_are_accepted_or_refused_in_one_line(values):
     """Whatever is set, validation gives a usable config or one UserError."""

@@ -7,8 +7,9 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from testbed.config import Config, flatten, override
+from testbed.config import Config
 from testbed.runs.folder import RunFolder, arrays_name
+from testbed.settings import flatten, override
 from testbed.validation import validate
 
 N, M, DEPTH, WIDTH = 12, 10, 3, 8

@@ -11,7 +11,6 @@ import numpy as np
 import pytest
 
 from testbed.cli import parse
-from testbed.config import flatten
 from testbed.divergence import Departure, departure_time
 from testbed.reports import load_record, write_report
 from testbed.reports.departures import above_at_end, departure_words
@@ -24,6 +23,7 @@ from testbed.reports.tables import (
     final_kernel,
     final_losses,
 )
+from testbed.settings import flatten
 from testbed.validation import validate
 
 ALL = ("losses", "distances", "ensemble", "kernel", "spectrum", "layers", "movement")

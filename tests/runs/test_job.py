@@ -2,10 +2,11 @@
 
 import numpy as np
 
-from testbed.config import override, preset
+from testbed.config import preset
 from testbed.runs.console import Console
 from testbed.runs.folder import RunFolder
 from testbed.runs.job import run_job
+from testbed.settings import override
 from testbed.validation import validate
 
 TINY = {

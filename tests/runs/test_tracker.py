@@ -2,10 +2,11 @@ import time
 
 import pytest
 
-from testbed.config import override, preset
+from testbed.config import preset
 from testbed.runs import tracker
 from testbed.runs.folder import RunFolder
 from testbed.runs.tracker import Tracker, resolve_mode
+from testbed.settings import override
 
 
 @pytest.fixture(autouse=True)

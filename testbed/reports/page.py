@@ -1,0 +1,83 @@
+"""What every HTML page is made of: one file that needs nothing outside itself."""
+
+import base64
+import re
+from collections.abc import Sequence
+from html import escape
+
+_CSS = """
+:root { color-scheme: light; }
+body { font: 16px/1.55 system-ui, sans-serif; color: #222; background: #fff;
+  max-width: 1060px; margin: 0 auto; padding: 24px; }
+h1 { font-size: 1.5em; margin: 0 0 .2em; }
+h2 { font-size: 1.2em; margin: 2.2em 0 .6em; border-bottom: 1px solid #ddd; }
+h3 { font-size: 1.05em; margin: 1.8em 0 .5em; }
+.reading { font-size: 1.15em; margin: .6em 0; padding: .7em 1em;
+  background: #eef4f9; border-left: 4px solid #0072B2; }
+.banner { margin: 1em 0; padding: .7em 1em; background: #fdecea;
+  border-left: 4px solid #b3261e; }
+.note, nav { color: #666; font-size: .92em; }
+nav a { margin-right: 1em; }
+.wide { overflow-x: auto; }
+table { border-collapse: collapse; margin: .8em 0 1.2em; font-size: .92em; }
+th, td { text-align: right; padding: .25em .9em; border-bottom: 1px solid #e5e5e5;
+  font-variant-numeric: tabular-nums; vertical-align: top; }
+th:first-child, td:first-child, .plain td { text-align: left; padding-left: 0; }
+.plain td { overflow-wrap: anywhere; }
+caption { text-align: left; color: #666; padding-bottom: .3em;
+  white-space: nowrap; }
+figure { margin: 0; }
+figcaption p { margin: .4em 0; }
+img { width: 100%; height: auto; }
+figcaption { font-size: .95em; color: #333; max-width: 75ch; }
+pre { background: #f5f5f5; padding: .8em 1em; overflow-x: auto; font-size: .88em; }
+dt { font-weight: 600; margin-top: .7em; }
+dd { margin: 0; max-width: 75ch; }
+summary { cursor: pointer; color: #444; }
+"""
+
+
+def document(title: str, head: str, sections: Sequence[tuple[str, str, str]]) -> str:
+    """The page.
+
+    Args:
+      title: of the browser's window.
+      head: HTML above the links.
+      sections: (key, name, HTML) each.
+    """
+    links = "".join(f'<a href="#{key}">{escape(name)}</a>' for key, name, _ in sections)
+    body = "".join(
+        f'<section id="{key}"><h2>{escape(name)}</h2>{text}</section>'
+        for key, name, text in sections
+    )
+    return (
+        '<!DOCTYPE html>\n<html lang="en"><head><meta charset="utf-8">'
+        '<meta name="viewport" content="width=device-width, initial-scale=1">'
+        f"<title>{escape(title)}</title><style>{_CSS}</style></head><body>"
+        f"{head}<nav>{links}</nav>{body}</body></html>\n"
+    )
+
+
+def image(png: bytes, alt: str) -> str:
+    """A picture inside the page."""
+    data = base64.b64encode(png).decode()
+    return f'<img alt="{escape(alt)}" src="data:image/png;base64,{data}">'
+
+
+def mathematics(text: str) -> str:
+    """Escaped text with Θ_0 and n^(−1/2) as indices and powers."""
+    text = re.sub(r"([Θθzf])_([t0l∞])", r"\1<sub>\2</sub>", escape(text))
+    return re.sub(r"\^\(?([−\d/]+)\)?", r"<sup>\1</sup>", text)
+
+
+def table(
+    rows: Sequence[Sequence[str]], header: Sequence[str] = (), title: str = ""
+) -> str:
+    """A table of texts; without a header its first column is a name."""
+    cells = lambda row, tag: "".join(f"<{tag}>{mathematics(c)}</{tag}>" for c in row)
+    head = f"<thead><tr>{cells(header, 'th')}</tr></thead>" if header else ""
+    body = "".join(f"<tr>{cells(row, 'td')}</tr>" for row in rows)
+    named = f"<caption>{escape(title)}</caption>" if title else ""
+    kind = "" if header else ' class="plain"'
+    text = f"<table{kind}>{named}{head}<tbody>{body}</tbody></table>"
+    return f'<div class="wide">{text}</div>'

@@ -1,0 +1,250 @@
+"""Many networks at initialization beside their laws, from a config to a folder."""
+
+import time
+from pathlib import Path
+from typing import Any
+
+import jax
+import numpy as np
+
+from testbed.config import SimulateConfig
+from testbed.errors import RunError, UserError
+from testbed.laws.agreement import Agreement, Comparison, Sample, compare
+from testbed.laws.gaussian import log_ratio_var
+from testbed.laws.log_gaussian import layer_law
+from testbed.laws.norms import NormLaws, norm_laws
+from testbed.networks import branch_weights, build_network
+from testbed.runs.checkpoints import Checkpoints
+from testbed.runs.console import Console
+from testbed.runs.environment import describe, note_environment
+from testbed.runs.folder import RunFolder, open_folder
+from testbed.runs.tracker import Tracker
+from testbed.sampling.histogram import Histogram
+from testbed.sampling.log_norm import LayerMoments, LayerSampler, merge_layers
+
+QUANTITIES = ("log_norm", "log_output")
+
+
+def run_simulation(config: SimulateConfig, console: Console) -> dict[str, Any]:
+    """Draws the networks of a validated config, or goes on; returns the summary.
+
+    Raises:
+      UserError: a setting that cannot be honoured.
+      RunError: the run had to stop; everything recorded is kept.
+    """
+    folder = open_folder(config, "simulate")
+    try:
+        stored = folder.read_json("summary.json")
+        if not (folder.resumed and stored and stored["status"] == "done"):
+            stored = _run_in(folder, config, console)
+        else:
+            console.say(f"{folder.path} is complete")
+        _show(stored, folder.path, console)
+        return stored
+    except UserError:
+        if not folder.resumed:
+            folder.discard_if_empty()
+        raise
+    finally:
+        folder.close()
+
+
+def _run_in(
+    folder: RunFolder, config: SimulateConfig, console: Console
+) -> dict[str, Any]:
+    started = time.perf_counter()
+    m = config.model
+    assert m.depth is not None  # a validated config has one
+    note_environment(folder, describe())
+    alpha, lam = branch_weights(m)
+    laws = norm_laws(m.width, m.depth, alpha, lam, config.n_out, m.kind == "balanced")
+    ratio = f"d/n = {m.depth / m.width:.3g}"
+    console.print(
+        f"Drawing {config.samples:,} networks at initialization: {m.kind}, width "
+        f"{m.width}, depth {m.depth} ({ratio}), alpha = {alpha:.4g}, lam = {lam:.4g}\n"
+        f"Recording in {folder.path}\n"
+    )
+    tracker = Tracker(config, folder, axis="layer")
+    moments, histograms = _draw(folder, config, laws, console)
+    comparisons = {
+        name: compare(_sample(getattr(moments, name), histograms[name]), choices)
+        for name, choices in ((q, getattr(laws, q)) for q in QUANTITIES)
+    }
+    folder.forget_after(-1)
+    rows = layer_rows(config, moments)
+    for row in rows:
+        folder.append_row(row)
+        tracker.log(row)
+    arrays = {f"{q}/edges": histograms[q].edges for q in QUANTITIES}
+    arrays |= {f"{q}/counts": histograms[q].counts for q in QUANTITIES}
+    folder.write_arrays("histograms.npz", arrays)
+    summary = summarize(config, rows, moments, comparisons)
+    summary["seconds"] = {"run": time.perf_counter() - started}
+    folder.write_json("summary.json", summary)
+    figures = _report(folder, console) if config.run.report else []
+    summary["seconds"]["total"] = time.perf_counter() - started
+    folder.write_json("summary.json", summary)
+    tracker.finish(summary, figures)
+    return summary
+
+
+def _draw(
+    folder: RunFolder, config: SimulateConfig, laws: NormLaws, console: Console
+) -> tuple[LayerMoments, dict[str, Histogram]]:
+    """Draws all networks, a call of the program at a time, saving as it goes."""
+    sampler = LayerSampler(build_network(config.model, config.n_out), config.antithetic)
+    key = jax.random.key(config.seed)
+    histograms = {
+        name: Histogram.covering(getattr(laws, name).values()) for name in QUANTITIES
+    }
+    checkpoints = Checkpoints(folder.checkpoints, config.run.checkpoint_seconds)
+    done, moments = 0, None
+    if folder.resumed:
+        like = {
+            "moments": LayerMoments.zeros(config.model.depth or 0),
+            "counts": {q: h.counts for q, h in histograms.items()},
+        }
+        found = checkpoints.restore(like)
+        if found is not None:
+            done, state = found
+            moments = state["moments"]
+            for name, histogram in histograms.items():
+                histogram.counts += np.asarray(state["counts"][name])
+        console.say(f"resuming at network {done:,}")
+    with console.progress(config.samples, done, "drawing", "network") as progress:
+        for now, part, ends in sampler.chunks(key, config.samples, done):
+            moments = part if moments is None else merge_layers(moments, part)
+            for name, histogram in histograms.items():
+                histogram.add(ends[name])
+            state = {
+                "moments": moments,
+                "counts": {q: h.counts for q, h in histograms.items()},
+            }
+            checkpoints.save_if_due(now, state)
+            progress(now)
+    checkpoints.close()
+    assert moments is not None
+    return moments, histograms
+
+
+def _sample(moments, histogram: Histogram) -> Sample:
+    last = lambda a: float(np.atleast_1d(a)[-1])
+    return Sample.of_histogram(
+        histogram.edges,
+        histogram.counts,
+        mean=last(moments.mean),
+        mean_se=last(moments.mean_se),
+        var=last(moments.var),
+        var_se=last(moments.var_se),
+    )
+
+
+def layer_rows(config: SimulateConfig, moments: LayerMoments) -> list[dict[str, Any]]:
+    """One row a layer: measured, and what theory has for it."""
+    m = config.model
+    assert m.depth is not None
+    alpha, lam = branch_weights(m)
+    law = layer_law(m.width, m.depth + 1, alpha, lam, m.kind == "balanced")
+    layers = np.arange(m.depth + 1)
+    columns: dict[str, np.ndarray] = {"alive": moments.log_norm.count}
+    for name in ("log_norm", "activation_ratio", "active_fraction"):
+        seen = getattr(moments, name)
+        columns |= {
+            f"{name}/mean": seen.mean,
+            f"{name}/mean_se": seen.mean_se,
+            f"{name}/var": seen.var,
+            f"{name}/var_se": seen.var_se,
+        }
+    columns["log_norm/skewness"] = moments.log_norm.skewness
+    columns["log_norm/kurtosis"] = moments.log_norm.kurtosis
+    columns |= {
+        "log_norm/law/mean": law.log_norm_mean,
+        "log_norm/law/var": law.log_norm_var,
+        "activation_ratio/law": law.activation_ratio,
+        "active_fraction/law": law.active_fraction,
+    }
+    r = np.hypot(alpha, lam)
+    columns["log_norm/gaussian/mean"] = layers * 2 * np.log(r)
+    columns["log_norm/gaussian/var"] = log_ratio_var(m.width, (alpha / r) ** layers)
+    return [
+        {"layer": int(layer), **{k: float(v[layer]) for k, v in columns.items()}}
+        for layer in layers
+    ]
+
+
+def summarize(
+    config: SimulateConfig,
+    rows: list[dict[str, Any]],
+    moments: LayerMoments,
+    comparisons: dict[str, Comparison],
+) -> dict[str, Any]:
+    """What the simulation comes to."""
+    m, last = config.model, rows[-1]
+    quantities = {}
+    for name, comparison in comparisons.items():
+        seen = getattr(moments, name)
+        quantities[name] = {
+            "count": int(np.atleast_1d(seen.count)[-1]),
+            **{
+                key: float(np.atleast_1d(getattr(seen, key))[-1])
+                for key in ("mean", "mean_se", "var", "var_se", "skewness", "kurtosis")
+            },
+            "laws": {law: _plain(a) for law, a in comparison.laws.items()},
+            "nearest": comparison.nearest,
+            "decided": bool(comparison.decided),
+            "verdict": comparison.verdict,
+        }
+    active = {}
+    for name in ("active_fraction", "activation_ratio"):
+        row = rows[-2] if len(rows) > 1 else last  # the last layer that a block sees
+        active[name] = {
+            "layer": row["layer"],
+            "mean": row[f"{name}/mean"],
+            "mean_se": row[f"{name}/mean_se"],
+            "law": row[f"{name}/law"],
+        }
+    depth = m.depth or 0
+    summary = {
+        "status": "done",
+        "samples": config.samples,
+        "dead": int(round(moments.log_norm.count[0] - moments.log_norm.count[-1])),
+        "width": m.width,
+        "depth": depth,
+        "depth_over_width": depth / m.width,
+        "quantities": quantities,
+        "hypoactivation": active,
+    }
+    summary["reading"] = (
+        f"{m.kind}, width {m.width}, depth {depth} (d/n = {depth / m.width:.3g}): "
+        f"log(|z_d|^2 / |z_0|^2) {comparisons['log_norm'].verdict}."
+    )
+    return summary
+
+
+def _plain(found: Agreement) -> dict[str, Any]:
+    keys = ("mean", "mean_z", "var", "var_z", "ks", "ks_noise", "ks_p")
+    plain: dict[str, Any] = {key: float(getattr(found, key)) for key in keys}
+    return plain | {"quantiles": {f"{q:g}": v for q, v in found.quantiles.items()}}
+
+
+def _report(folder: RunFolder, console: Console) -> list[Path]:
+    from testbed.reports.simulation import write_simulation_report
+
+    console.say("drawing the report")
+    try:
+        return write_simulation_report(folder.path)
+    except OSError as error:
+        raise RunError(
+            f"report: cannot be written ({error.strerror}); everything recorded is "
+            "kept; make room and run again with --run.resume"
+        ) from None
+
+
+def _show(summary: dict[str, Any], path: Path, console: Console) -> None:
+    from testbed.runs.simulation_table import tables
+
+    for table in tables(summary):
+        console.print(table)
+    console.print(f"\n{summary['reading']}")
+    report = path / "report.html"
+    console.print(f"Report: {report}" if report.exists() else f"Records: {path}")
