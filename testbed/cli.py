@@ -5,12 +5,13 @@ wandb; `tyro` renders the help.  Nothing heavy is imported before arguments are 
 """
 
 import ast
+import contextlib
 import dataclasses
 import importlib.util
 import os
 import sys
 import warnings
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -53,14 +54,21 @@ def main(run: Callable[[Any], Any], description: str, command: Command = TRAIN) 
 
     Exit codes: 0 success; 1 a failed run; 2 a user's mistake, told in one line.
     """
-    warnings.showwarning = _one_line_warning
-    try:
-        check_packages()
+    with guarded():
         config = command.validate(parse(sys.argv[1:], description, command))
         for line in command.unused(config):
             warnings.warn(line, stacklevel=1)
         _share_accelerator()
         run(config)
+
+
+@contextlib.contextmanager
+def guarded() -> Iterator[None]:
+    """Turns errors inside of it into one line on stderr and an exit code."""
+    warnings.showwarning = _one_line_warning
+    try:
+        check_packages()
+        yield
     except UserError as error:
         _stop(error, 2)
     except RunError as error:

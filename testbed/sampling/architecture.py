@@ -4,6 +4,7 @@ from typing import NamedTuple
 
 import jax
 import jax.numpy as jnp
+import numpy as np
 
 from models import MLP, BranchScaling, ResNet
 from models.activations import ACTIVATIONS, Activation
@@ -49,6 +50,9 @@ def describe(net: MLP | ResNet) -> tuple[Architecture, Scales]:
     """
     for name in ("width", "depth", "out_features"):
         value = getattr(net, name)
+        if not isinstance(value, int | np.integer):
+            rule = "must be one whole number: the skip needs equal widths"
+            raise UserError(name, value, rule, "give one")
         if value < 1:
             raise UserError(name, value, "must be at least 1", "use 1 or more")
     check_name("head", net.head, HEADS)

@@ -9,7 +9,7 @@ import sys
 import jax, numpy as np
 from models import BalancedResNet
 from testbed.dynamics import Clock, Finite, Linearized, trace
-from testbed.dynamics.ensemble import seed_devices
+from testbed.devices import seed_devices
 from testbed.dynamics.problem import Problem
 
 x = np.asarray(jax.random.normal(jax.random.key(0), (12, 8)), np.float32)

@@ -1,0 +1,133 @@
+"""The reproductions by name, and how one is run and kept."""
+
+import dataclasses
+import importlib
+import io
+import json
+import time
+from pathlib import Path
+from types import ModuleType
+
+from testbed.errors import RunError, check_name
+from testbed.reproduce.claim import Claim
+
+NAMES = (
+    "log_gaussian_histogram",
+    "mean_variance",
+    "hypoactivation",
+    "interlayer_correlation",
+    "ks_map",
+    "fixed_width_log_normal",
+    "ornstein_uhlenbeck",
+    "regime_change",
+    "quasi_gbm_drift",
+    "depth_then_width",
+    "covariance_error",
+    "diffusion_moments",
+    "jacobian_diffusion",
+    "ntk_dispersion",
+)
+
+
+@dataclasses.dataclass(frozen=True)
+class Reproduction:
+    """A reproduction that has run.
+
+    Attributes:
+      name: of its file in `testbed.reproduce.figures`.
+      title: first line of its docstring.
+      header: the rest: question, source, parameters, expected result, time.
+      caption: what is shown.
+      claims: decided.
+      seconds: wall time.
+      quick: whether it was the small variant.
+      png: the picture.
+    """
+
+    name: str
+    title: str
+    header: dict[str, str]
+    caption: str
+    claims: tuple[Claim, ...]
+    seconds: float
+    quick: bool
+    png: bytes
+
+    @property
+    def passed(self) -> bool:
+        """Whether every claim holds."""
+        return all(claim.passed for claim in self.claims)
+
+
+FIELDS = ("Question", "Source", "Parameters", "Expected", "Time")
+
+
+def describe(name: str) -> tuple[str, dict[str, str]]:
+    """Title and header fields of the reproduction called `name`.
+
+    Raises:
+      UserError: no such reproduction.
+    """
+    text = _module(name).__doc__ or ""
+    title, _, rest = text.strip().partition("\n")
+    header, current = {}, ""
+    for line in rest.strip().splitlines():
+        word, colon, after = line.partition(":")
+        if colon and word in FIELDS:
+            current, line = word, after
+        if current:
+            header[current] = f"{header.get(current, '')} {line.strip()}".strip()
+    return title, header
+
+
+def reproduce(name: str, quick: bool, folder: Path) -> Reproduction:
+    """Runs the reproduction called `name` and keeps it in folder/name.
+
+    Kept: figure.png, and claims.json with header, caption and what was decided.
+
+    Raises:
+      UserError: no such reproduction.
+      RunError: the folder cannot be written.
+    """
+    import matplotlib
+    from matplotlib.backends.backend_agg import FigureCanvasAgg
+
+    from testbed.reports import style
+
+    title, header = describe(name)
+    began = time.perf_counter()
+    with matplotlib.rc_context(style.RC):
+        result = _module(name).reproduce(quick)
+        png = io.BytesIO()
+        FigureCanvasAgg(result.figure).print_png(png)
+    done = Reproduction(
+        name,
+        title,
+        header,
+        result.caption,
+        tuple(result.claims),
+        time.perf_counter() - began,
+        quick,
+        png.getvalue(),
+    )
+    _keep(done, folder / name)
+    return done
+
+
+def _keep(done: Reproduction, path: Path) -> None:
+    record = dataclasses.asdict(done)
+    del record["png"]
+    record["passed"] = done.passed
+    try:
+        path.mkdir(parents=True, exist_ok=True)
+        (path / "figure.png").write_bytes(done.png)
+        (path / "claims.json").write_text(json.dumps(record, indent=2) + "\n")
+    except OSError as error:
+        raise RunError(
+            f"{path}: cannot be written ({error.strerror}); choose another --dir"
+        ) from None
+
+
+def _module(name: str) -> ModuleType:
+    check_name("name", name, (*NAMES, "all"))
+    return importlib.import_module(f"testbed.reproduce.figures.{name}")
