@@ -5,7 +5,8 @@ python scripts/simulate.py --model.kind balanced --model.width 64 --model.depth 
 python scripts/simulate.py --model.kind=resnet --model.ratio=0.5 --model.width=128
 """  # noqa: E501
 
-from testbed.cli import SIMULATE, main
+from testbed.cli import main
+from testbed.commands import SIMULATE
 from testbed.config import SimulateConfig
 
 

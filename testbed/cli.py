@@ -6,7 +6,6 @@ wandb; `tyro` renders the help.  Nothing heavy is imported before arguments are 
 
 import ast
 import contextlib
-import dataclasses
 import importlib.util
 import os
 import sys
@@ -15,38 +14,9 @@ from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
-from testbed.config import PRESETS, SIMULATE_PRESETS, Config, SimulateConfig
+from testbed.commands import TRAIN, Command
 from testbed.errors import RunError, UserError, check_name
 from testbed.settings import field_types, override
-from testbed.validation import (
-    unused,
-    unused_simulation,
-    validate,
-    validate_simulation,
-)
-
-
-@dataclasses.dataclass(frozen=True)
-class Command:
-    """The settings that a script takes.
-
-    Attributes:
-      config: their class.
-      presets: name -> dotted values.
-      validate: checks a config and completes it.
-      unused: lines about settings without effect.
-    """
-
-    config: type
-    presets: dict[str, dict[str, Any]]
-    validate: Callable[[Any], Any]
-    unused: Callable[[Any], list[str]]
-
-
-TRAIN = Command(Config, PRESETS, validate, unused)
-SIMULATE = Command(
-    SimulateConfig, SIMULATE_PRESETS, validate_simulation, unused_simulation
-)
 
 
 def main(run: Callable[[Any], Any], description: str, command: Command = TRAIN) -> None:

@@ -45,7 +45,7 @@ class Sample:
         """Of numbers x, any shape.
 
         Raises:
-          UserError: fewer than two numbers, or one that is not finite.
+          UserError: fewer than two numbers, one that is not finite, or all the same.
         """
         x = np.sort(np.asarray(x, np.float64), axis=None)
         n = len(x)
@@ -55,6 +55,8 @@ class Sample:
             lost = int((~np.isfinite(x)).sum())
             rule = f"{lost} of them are not finite (dead networks)"
             raise UserError("samples", n, rule, "leave these out and say so")
+        if x[0] == x[-1]:
+            raise UserError("samples", n, "are all equal", "draw what varies")
         d = x - x.mean()
         var = float(np.mean(d**2))
         var_se = np.sqrt(max(np.mean(d**4) - var**2, 0) / n)
@@ -179,8 +181,9 @@ def compare(sample: Sample, laws: Mapping[str, Law]) -> Comparison:
         )
         return Comparison(seen, gap, nearest, decided, verdict)
     best = seen[nearest]
-    fit = "within the noise of" if best.indistinguishable else "noise"
-    verdict = f"follows the {nearest} law up to KS {best.ks:.2g} ({fit} {noise:.2g})"
+    verdict = f"is nearest to the {nearest} law, KS {best.ks:.2g} (noise {noise:.2g})"
+    if best.indistinguishable:
+        verdict = f"follows the {nearest} law, KS {best.ks:.2g} (noise {noise:.2g})"
     for name in order[1:]:
         verdict += f" and misses the {name} one by KS {seen[name].ks:.2g}"
     return Comparison(seen, gap, nearest, decided, verdict)
@@ -229,11 +232,15 @@ def second_moment(log_r: ArrayLike, reference: float) -> SecondMoment:
       reference: the exact ratio, e.g. `ntk_moments.ntk_second_moment_ratio`.
 
     Raises:
-      UserError: fewer than two samples, or a reference below 1.
+      UserError: fewer than two samples, one that is no logarithm, R = 0 in all, or a
+        reference below 1.
     """
     x = np.asarray(log_r, np.float64).ravel()
     if len(x) < 2:
         raise UserError("samples", len(x), "must be at least 2", "draw more networks")
+    if not (x < np.inf).all() or np.isneginf(x).all():
+        rule = "must be finite, or -inf for some"
+        raise UserError("samples", len(x), rule, "draw other networks")
     if not reference >= 1:
         rule = "must be at least 1: a second moment exceeds the mean's square"
         raise UserError("reference", reference, rule, "give E R^2 / (E R)^2")

@@ -44,8 +44,12 @@ class LogRatioLaw:
     def _scale(self) -> float:
         return float(np.sqrt((1 - self.rho**2) / self.width))
 
+    def _half(self, x: ArrayLike) -> np.ndarray:
+        # Far beyond all mass; cosh and sinh of more would overflow.
+        return np.clip((np.asarray(x, np.float64) - self.loc) / 2, -300, 300)
+
     def _student(self, x: ArrayLike) -> np.ndarray:
-        return np.sinh((np.asarray(x, np.float64) - self.loc) / 2) / self._scale
+        return np.sinh(self._half(x)) / self._scale
 
     def mean(self) -> float:
         """E X, by symmetry `loc`."""
@@ -61,7 +65,7 @@ class LogRatioLaw:
 
     def pdf(self, x: ArrayLike) -> np.ndarray:
         """Density at x."""
-        slope = np.cosh((np.asarray(x, np.float64) - self.loc) / 2) / 2 / self._scale
+        slope = np.cosh(self._half(x)) / 2 / self._scale
         return stats.t.pdf(self._student(x), self.width) * slope
 
     def cdf(self, x: ArrayLike) -> np.ndarray:
@@ -133,7 +137,8 @@ def gaussian_log_hidden(width: int, depth: int, alpha: float, lam: float) -> Law
     Raises:
       UserError: a size below 1, or alpha = lam = 0.
     """
-    return _log_chi2(width, depth, alpha, lam, width, np.log(width))
+    _check_size("width", width)
+    return _log_chi2(depth, alpha, lam, width, np.log(width))
 
 
 def gaussian_log_output(depth: int, alpha: float, lam: float, n_out: int) -> Law:
@@ -148,11 +153,10 @@ def gaussian_log_output(depth: int, alpha: float, lam: float, n_out: int) -> Law
     Raises:
       UserError: a size below 1, or alpha = lam = 0.
     """
-    return _log_chi2(1, depth, alpha, lam, n_out, 0.0)
+    return _log_chi2(depth, alpha, lam, n_out, 0.0)
 
 
-def _log_chi2(width, depth, alpha, lam, dof, log_divisor) -> Law:
-    _check_size("width", width)
+def _log_chi2(depth, alpha, lam, dof, log_divisor) -> Law:
     _check_size("depth", depth)
     _check_size("n_out", dof)
     r2 = alpha**2 + lam**2

@@ -259,7 +259,8 @@ def output_moments(
         both:      kurtosis 3 e^beta,  Cov(z_i^2, z_j^2) / (E z^2)^2 = e^beta - 1
 
     with beta the variance of log|z_d|^2, input layer included.  The vanilla log-norm is
-    skewed to the left at finite n, so that its kurtosis lies below 3 e^beta.
+    skewed to the left at finite n, so that its kurtosis lies below 3 e^beta.  Beyond
+    float64 they are inf.
 
     Raises:
       UserError: a size below 1, or alpha = lam = 0.
@@ -269,8 +270,9 @@ def output_moments(
     law = resnet_log_norm(width, depth, alpha, lam, balanced)
     beta = float(law.var()) + 2 / width
     # The mean of a log-normal, from which the input layer drops out: -1/n + (2/n)/2.
-    power = float(np.exp(law.mean() + law.var() / 2))
-    return OutputMoments(power, 3 * np.exp(beta), np.expm1(beta))
+    with np.errstate(over="ignore"):
+        power = float(np.exp(law.mean() + law.var() / 2))
+        return OutputMoments(power, 3 * np.exp(beta), np.expm1(beta))
 
 
 class Rates(NamedTuple):

@@ -27,6 +27,11 @@ class Console:
         self._out = RichConsole(highlight=False, soft_wrap=True)
         self._started = time.perf_counter()
 
+    @property
+    def rich(self) -> RichConsole:
+        """What it prints with."""
+        return self._out
+
     def say(self, text: str) -> None:
         """One line, with the seconds since the start."""
         seconds = time.perf_counter() - self._started

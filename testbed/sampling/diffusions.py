@@ -11,6 +11,7 @@ import jax
 import jax.numpy as jnp
 
 from testbed.laws.diffusion import Branch
+from testbed.sampling.cholesky import cholesky
 from testbed.sampling.sde import SDE
 
 Elementwise = Callable[[jax.Array], jax.Array]
@@ -41,7 +42,7 @@ def fixed_width(phi: Elementwise) -> SDE:
         return jnp.zeros_like(x)
 
     def noise(t, x, dw):
-        return _factor(_gram(phi(x))) @ dw
+        return cholesky(_gram(phi(x))) @ dw
 
     return SDE(drift, noise)
 
@@ -72,7 +73,7 @@ def smooth_branch(branch: Branch, psi: Elementwise = _identity) -> SDE:
         return branch.phi.curvature / 2 * own[..., None] * jnp.ones_like(x)
 
     def noise(t, x, dw):
-        return branch.phi.slope * _factor(covariance(x)) @ dw
+        return branch.phi.slope * cholesky(covariance(x)) @ dw
 
     return SDE(drift, noise)
 
@@ -187,23 +188,3 @@ def _bracket_noise(branch, psi, x, dw):
 def _gram(f):
     """<f^i, f^j>/D, (paths, inputs, inputs)."""
     return jnp.einsum("...id,...jd->...ij", f, f) / f.shape[-1]
-
-
-def _factor(gram):
-    """A with A A^T = gram, (paths, inputs, inputs), which may be singular.
-
-    Cholesky by outer products, a column an input: LAPACK refuses singular matrices,
-    such as that of a dead network, and takes small ones one by one.
-    """
-    size = gram.shape[-1]
-    own = jnp.diagonal(gram, axis1=-2, axis2=-1)
-    rounding = size * jnp.finfo(gram.dtype).eps * own
-    columns = []
-    for j in range(size):
-        pivot = gram[..., j, j]
-        free = pivot > rounding[..., j]
-        root = jnp.where(free, jnp.sqrt(jnp.where(free, pivot, 1)), jnp.inf)
-        column = gram[..., :, j] / root[..., None]
-        gram = gram - column[..., :, None] * column[..., None, :]
-        columns.append(column)
-    return jnp.stack(columns, axis=-1)

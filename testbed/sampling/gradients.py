@@ -20,7 +20,6 @@ import numpy as np
 
 import testbed.numerics  # noqa: F401  (float64 for logarithms)
 from models import MLP, ResNet
-from testbed.errors import UserError
 from testbed.sampling.architecture import Architecture, Scales, describe
 from testbed.sampling.normals import normal_and_sign
 from testbed.sampling.stream import batch_size, check_samples, stream
@@ -55,18 +54,13 @@ def sample_gradients(key: jax.Array, samples: int, net: MLP | ResNet) -> Gradien
     Args:
       key: PRNG key.
       samples: how many networks.
-      net: of `models`, without biases (bias_std = 0) and with a homogeneous activation,
-        "relu" or "identity".
+      net: of `models`.
 
     Raises:
-      UserError: a network with biases or another activation, or too few samples.
+      UserError: too few samples, or a network that `describe` refuses.
     """
     check_samples(samples, 1)
     shape, scales = describe(net)
-    if not shape.homogeneous:
-        name = "bias_std" if shape.bias_std else "activation"
-        rule = "gradients are sampled for relu or identity without biases"
-        raise UserError(name, getattr(net, name), rule, "use bias_std=0 and relu")
     # Every layer of a batch is kept for the way back.
     batch = min(
         batch_size(shape.width), max(1, 8 * batch_size(shape.width * shape.depth))
@@ -86,7 +80,7 @@ def gradients(
     """Draws `batch` networks; arrays are (batch, d + 2)."""
     n, d, phi = shape.width, shape.depth, shape.phi
     relu_head = shape.head == "relu"
-    keys = [jax.random.fold_in(key, i) for i in range(3)]
+    keys = [jax.random.fold_in(key, i) for i in range(4)]
 
     def draw(purpose, layer):
         return normal_and_sign(jax.random.fold_in(keys[purpose], layer), (batch, n))
@@ -94,28 +88,39 @@ def gradients(
     def slope(z, s):
         return jax.vjp(phi.phi, s * z)[1](jnp.ones_like(z))[0]
 
+    def direction(z, log_scale):
+        """z apart from its size, where the activation lets the size be kept apart."""
+        if not shape.homogeneous:
+            return z, log_scale
+        size = jnp.mean(z**2, -1)
+        alive = size > 0
+        change = jnp.where(alive, jnp.log(size.astype(jnp.float64)), -jnp.inf)
+        unit = z / jnp.sqrt(jnp.where(alive, size, 1))[:, None]
+        return unit, log_scale + change
+
     def forward(carry, inputs):
-        u, s, log_scale = carry  # z = exp(log_scale / 2) u, |u|^2 = n
+        u, s, log_scale = carry  # z = exp(log_scale / 2) u
         layer, alpha, lam = inputs
         h = phi.phi(s * u)
         g, fresh = draw(0, layer)
         y = jnp.linalg.norm(h, axis=-1, keepdims=True) * g
-        z = alpha * u + lam * (phi.weight_variance / n) ** 0.5 * y
-        size = jnp.mean(z**2, -1)
-        alive = size > 0
-        change = jnp.where(alive, jnp.log(size.astype(jnp.float64)), -jnp.inf)
-        new = z / jnp.sqrt(jnp.where(alive, size, 1))[:, None]
+        branch = (phi.weight_variance / n) ** 0.5 * y
+        if shape.bias_std:
+            branch = branch + shape.bias_std * draw(3, layer)[0]
+        new, log_new = direction(alpha * u + lam * branch, log_scale)
         keep = (h, y, slope(u, s) * s, log_scale)
-        return (new, fresh if shape.signed else s, log_scale + change), keep
+        return (new, fresh if shape.signed else s, log_new), keep
 
     g, s = draw(0, d)
     if not shape.signed:
         s = jnp.ones_like(s)
-    size = jnp.mean(g**2, -1)
-    start = (g / jnp.sqrt(size)[:, None], s, jnp.log(size.astype(jnp.float64)))
+    z0 = (1 + shape.bias_std**2) ** 0.5 * g
+    u, log_start = direction(z0, jnp.zeros(batch, jnp.float64))
     layers = jnp.arange(d)
     inputs = (layers, scales.alpha, scales.lam)
-    (u, s, log_end), (h, y, slopes, log_scale) = jax.lax.scan(forward, start, inputs)
+    (u, s, log_end), (h, y, slopes, log_scale) = jax.lax.scan(
+        forward, (u, s, log_start), inputs
+    )
 
     # The head, f = sqrt(v / n) w . h_d.
     head = phi.phi(s * u) if relu_head else u

@@ -15,6 +15,7 @@ import testbed.numerics  # noqa: F401  (float64 for logarithms)
 from models import MLP, ResNet
 from testbed.errors import UserError
 from testbed.sampling.architecture import Architecture, Scales, describe
+from testbed.sampling.cholesky import cholesky
 from testbed.sampling.normals import normal_and_sign
 from testbed.sampling.stream import batch_size, check_samples, stream
 
@@ -134,7 +135,7 @@ def gram_path(
         kept = each(GramLayer(products, log_scale))
         drive = phi.weight_variance / n * inner(phi.phi(s * z)) + bias
         g, fresh = draw(layer)
-        new = alpha * z + lam * mix(_cholesky(drive), g)
+        new = alpha * z + lam * mix(cholesky(drive), g)
         if shape.homogeneous:
             size = jnp.trace(inner(new) / n, axis1=-2, axis2=-1) / k
             alive = size > 0
@@ -144,35 +145,10 @@ def gram_path(
         return (new, fresh, log_scale), kept
 
     g, s = draw(shape.depth)
-    factor = _cholesky(gram + bias).astype(jnp.float32)
+    factor = cholesky(gram + bias).astype(jnp.float32)
     z = mix(jnp.broadcast_to(factor, (batch, k, k)), g)
     carry = (z, s, jnp.zeros(batch, jnp.float64))
     layers = jnp.arange(shape.depth)
     end, kept = jax.lax.scan(step, carry, (layers, scales.alpha, scales.lam))
     last = each(GramLayer(inner(end[0]) / n, end[2]))
     return jax.tree.map(lambda a, b: jnp.concatenate([a, b[None]]), kept, last)
-
-
-def _cholesky(a: jax.Array) -> jax.Array:
-    """Lower factor of (..., k, k), k small; exact for singular matrices too.
-
-    Written out, because LAPACK factors small matrices one call at a time and refuses
-    those of collinear inputs.
-    """
-    k = a.shape[-1]
-    rows: list[list[jax.Array]] = []
-    zero = jnp.zeros_like(a[..., 0, 0])
-    for i in range(k):
-        row: list[jax.Array] = []
-        for j in range(i):
-            rest = a[..., i, j] - sum(
-                (row[m] * rows[j][m] for m in range(j)), start=zero
-            )
-            pivot = rows[j][j]
-            row.append(jnp.where(pivot > 0, rest / jnp.where(pivot > 0, pivot, 1), 0))
-        rest = a[..., i, i] - sum((r * r for r in row), start=zero)
-        # Below rounding of the diagonal there is nothing left of this input.
-        tiny = 1e-6 * a[..., i, i]
-        row.append(jnp.where(rest > tiny, jnp.sqrt(jnp.maximum(rest, 0)), 0))
-        rows.append(row + [zero] * (k - i - 1))
-    return jnp.stack([jnp.stack(row, -1) for row in rows], -2)

@@ -78,7 +78,8 @@ class LayerMoments(NamedTuple):
       log_hidden: of log(|z_d|^2 / n), with the input layer.
       log_output: of log|f|^2.
 
-    Networks that have died at a layer are not counted from there on.
+    Networks that have died at a layer are not counted from there on, nor is an output
+    of exactly 0.
     """
 
     log_norm: Moments

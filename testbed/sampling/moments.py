@@ -35,14 +35,16 @@ class Moments(NamedTuple):
     @property
     def skewness(self) -> np.ndarray:
         """Third standardized moment."""
-        spread = np.maximum(self.m2 / self.count, np.finfo(float).tiny)
-        return self.m3 / self.count / spread**1.5
+        return self.m3 / self.count / self._spread**1.5
 
     @property
     def kurtosis(self) -> np.ndarray:
         """Fourth standardized moment; 3 for a Gaussian."""
-        spread = np.maximum(self.m2 / self.count, np.finfo(float).tiny)
-        return self.m4 / self.count / spread**2
+        return self.m4 / self.count / self._spread**2
+
+    @property
+    def _spread(self) -> np.ndarray:
+        return np.where(self.m2 > 0, self.m2 / self.count, 1.0)
 
     @property
     def mean_se(self) -> np.ndarray:

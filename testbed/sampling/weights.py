@@ -3,6 +3,7 @@
 Costs n^2 numbers a layer where `testbed.sampling.forward` costs n.
 """
 
+import functools
 from typing import NamedTuple
 
 import jax
@@ -35,9 +36,16 @@ def layers_with_weights(
 ) -> WeightLayers:
     """Initializes `net` `samples` times and runs the input (1, ..., 1) through it."""
     check_samples(samples, 1)
+    program = _layers(net, samples, n_in)  # pyright: ignore[reportArgumentType]
+    out = program(jnp.arange(samples), key)
+    return jax.tree.map(np.asarray, out)
+
+
+@functools.lru_cache(maxsize=16)
+def _layers(net, samples, n_in):
     x = jnp.ones((1, n_in))
 
-    def one(index, shared):
+    def one(index, key):
         variables = _init(net, key, index, x)
         seen = layer_statistics(net, variables, x)
         f = net.apply(variables, x)
@@ -48,8 +56,7 @@ def layers_with_weights(
         active = seen["active_fraction"][:, 0]
         return WeightLayers(log_norm - log_norm[0], ratio, active, log_output)  # pyright: ignore[reportArgumentType]
 
-    out = over_seeds(one, samples)(jnp.arange(samples), None)
-    return jax.tree.map(np.asarray, out)
+    return over_seeds(one, samples)
 
 
 def ntk_with_weights(
@@ -60,9 +67,15 @@ def ntk_with_weights(
     Their sum over layers is Theta(x, x) for x = (1, ..., 1) and the first output.
     """
     check_samples(samples, 1)
+    program = _ntk(net, samples, n_in)  # pyright: ignore[reportArgumentType]
+    return np.asarray(program(jnp.arange(samples), key))
+
+
+@functools.lru_cache(maxsize=16)
+def _ntk(net, samples, n_in):
     x = jnp.ones((1, n_in))
 
-    def one(index, shared):
+    def one(index, key):
         variables = _init(net, key, index, x)
         params = variables.pop("params")
 
@@ -78,7 +91,7 @@ def ntk_with_weights(
         first, last = ends
         return jnp.concatenate([first, blocks, last])
 
-    return np.asarray(over_seeds(one, samples)(jnp.arange(samples), None))
+    return over_seeds(one, samples)
 
 
 def _init(net, key, index, x):

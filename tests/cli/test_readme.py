@@ -7,19 +7,22 @@ from pathlib import Path
 import pytest
 
 from testbed.cli import parse
+from testbed.commands import SIMULATE
+from testbed.reproduce.registry import NAMES
 from testbed.runs.console import Console
 from testbed.runs.job import run_job
+from testbed.runs.simulation import run_simulation
 from testbed.settings import override
-from testbed.validation import validate
+from testbed.validation import validate, validate_simulation
 
 README = (Path(__file__).resolve().parents[2] / "README.md").read_text()
 BLOCKS = re.findall(r"```(\w*)\n(.*?)```", README, re.DOTALL)
-COMMANDS = [
-    line.split("#")[0].strip()
-    for _, block in BLOCKS
-    for line in block.splitlines()
-    if line.startswith("python scripts/train.py --")
+LINES = [
+    line.split("#")[0].strip() for _, block in BLOCKS for line in block.splitlines()
 ]
+COMMANDS = [line for line in LINES if line.startswith("python scripts/train.py --")]
+SIMULATIONS = [line for line in LINES if line.startswith("python scripts/simulate.py")]
+REPRODUCTIONS = [line for line in LINES if "scripts/reproduce.py" in line]
 SMALL = {
     "data.train_size": 16,
     "data.test_size": 10,
@@ -37,10 +40,9 @@ RUNNABLE = [c for c in COMMANDS if not re.search("--help|--preset|--run.resume",
 
 def test_readme_has_the_commands_this_file_looks_for():
     """The two quickstart lines, and a handful of variations."""
-    lines = [line for _, block in BLOCKS for line in block.splitlines()]
-    assert "pip install -c constraints.txt -e . && python scripts/train.py" in lines
-    assert "pip install -c constraints.txt -e '.[test]' && pytest" in lines
-    assert len(RUNNABLE) >= 5
+    assert "pip install -c constraints.txt -e . && python scripts/train.py" in LINES
+    assert "pip install -c constraints.txt -e '.[test]' && pytest" in LINES
+    assert len(RUNNABLE) >= 5 and SIMULATIONS and REPRODUCTIONS
 
 
 @pytest.mark.parametrize("command", COMMANDS)
@@ -65,11 +67,29 @@ def test_every_variation_runs(command, tmp_path):
     assert summary["status"] == "done" and summary["final"]["step"] == 3
 
 
+@pytest.mark.parametrize("command", SIMULATIONS)
+def test_every_simulation_runs(command, tmp_path):
+    """As written it is accepted; with fewer networks it runs to the end."""
+    config = validate_simulation(parse(shlex.split(command)[2:], "", SIMULATE))
+    assert config.samples == 100_000
+    small = {"samples": 500, "model.width": 16, "model.depth": 8, "run.report": False}
+    small |= {"run.dir": str(tmp_path / "run"), "wandb.mode": "disabled"}
+    summary = run_simulation(override(config, small), Console())
+    assert summary["quantities"]["log_norm"]["count"] == 500
+
+
+def test_the_reproductions_that_it_names_exist():
+    """reproduce.py is called with --list, or a name that there is."""
+    for command in REPRODUCTIONS:
+        word = shlex.split(command)[2]
+        assert word in ("--list", "all", *NAMES)
+
+
 def test_the_python_blocks_run():
-    """The ten lines about models and those about kernels, in order."""
+    """The lines about laws, models and kernels, in order."""
     scope: dict = {}
     blocks = [block for language, block in BLOCKS if language == "python"]
-    assert len(blocks) == 2
+    assert len(blocks) == 3
     for block in blocks:
         exec(compile(block, "README.md", "exec"), scope)
     assert scope["theta"].shape == scope["kernel"].ntk.shape == (8, 8)

@@ -6,10 +6,22 @@ import pytest
 from hypothesis import given, settings
 
 from testbed.cli import parse
-from testbed.config import PRESETS, Config, preset
+from testbed.commands import SIMULATE
+from testbed.config import (
+    PRESETS,
+    SIMULATE_PRESETS,
+    Config,
+    SimulateConfig,
+    preset,
+)
 from testbed.errors import UserError
 from testbed.settings import field_types, flatten, override
-from testbed.validation import unused, validate
+from testbed.validation import (
+    unused,
+    unused_simulation,
+    validate,
+    validate_simulation,
+)
 
 BAD = {
     "model.width=0": "model.width=0: must be at least 1",
@@ -144,10 +156,14 @@ def test_every_field_has_a_help_text():
                 is_text = isinstance(after, ast.Expr)
                 if isinstance(item, ast.AnnAssign) and is_text:
                     explained.add((node.name, item.target.id))  # pyright: ignore
-    for group in dataclasses.fields(Config):
-        cls = type(getattr(Config(), group.name))
-        for field in dataclasses.fields(cls):
-            assert (cls.__name__, field.name) in explained, field.name
+    for config in (Config(), SimulateConfig()):
+        for group in dataclasses.fields(config):
+            cls = type(getattr(config, group.name))
+            if not dataclasses.is_dataclass(cls):  # a plain setting
+                assert (type(config).__name__, group.name) in explained
+                continue
+            for field in dataclasses.fields(cls):
+                assert (cls.__name__, field.name) in explained, field.name
 
 
 NUMBERS = st.one_of(
@@ -198,3 +214,51 @@ def test_random_settings_are_accepted_or_refused_in_one_line(values):
     assert config.model.depth is not None and config.model.depth >= 1
     assert config.model.width >= 1 and config.train.steps >= 1
     assert validate(config) == config  # validating twice changes nothing
+
+
+@given(
+    st.dictionaries(
+        st.sampled_from(sorted(field_types(SimulateConfig))),
+        NUMBERS | TEXTS,
+        max_size=5,
+    )
+)
+@settings(max_examples=300, deadline=None)
+def test_random_simulations_are_accepted_or_refused_in_one_line(values):
+    """Validation of scripts/simulate.py gives a config with a depth, or a UserError."""
+    try:
+        config = validate_simulation(override(SimulateConfig(), values))
+    except UserError as error:
+        assert "\n" not in str(error)
+    else:
+        assert config.samples >= 2 and config.model.depth and config.model.depth >= 1
+
+
+@pytest.mark.parametrize(
+    ("setting", "message"),
+    [
+        ("samples=1", "samples=1: must be at least 2"),
+        ("n_out=0", "n_out=0: must be at least 1"),
+        ("model.width=0", "model.width=0: must be at least 1"),
+        ("model.activation=tanh", "model.activation=tanh: the laws of norms"),
+        ("model.bias_std=0.1", "model.bias_std=0.1: the laws of norms"),
+        ("model.head=relu", "model.head=relu: the output's law"),
+        ("model.lam=0", "model.lam=0.0: without a branch"),
+        ("sample=3", "did you mean '--samples'"),
+        ("train.steps=3", "must be one of"),
+    ],
+)
+def test_bad_simulations_are_refused(setting, message):
+    """One line that names field, value, rule and remedy."""
+    with pytest.raises(UserError, match=None) as caught:
+        validate_simulation(parse([f"--{setting}"], "", SIMULATE))
+    assert message in str(caught.value)
+
+
+def test_presets_of_simulations_are_valid():
+    """Every preset passes validation, and ratio sets depth."""
+    for name in SIMULATE_PRESETS:
+        config = validate_simulation(parse([f"--preset={name}"], "", SIMULATE))
+        assert not unused_simulation(config)
+    given = ["--model.ratio=0.5", "--model.width=10"]
+    assert validate_simulation(parse(given, "", SIMULATE)).model.depth == 5

@@ -5,13 +5,15 @@ import pytest
 from scipy import integrate
 
 from testbed.errors import UserError
-from testbed.laws.ntk_moments import (
-    first_step_change,
+from testbed.laws.ntk_limits import (
     limit_biases,
     limit_first_step,
     limit_mixed,
     limit_ratio,
     limit_weights,
+)
+from testbed.laws.ntk_moments import (
+    first_step_change,
     ntk_mean,
     ntk_second_moment_ratio,
 )
