@@ -138,6 +138,9 @@ class MeasureConfig:
     """Recorded times, spaced evenly in log(step), besides t = 0."""
     tolerance: float = 0.1
     """Relative distance to the linearization at which a network has left its kernel."""
+    target: float | None = None
+    """Departure time aimed at: the summary's target_miss is |log(departure / target)|,
+    for sweeps that minimize it."""
 
 
 @dataclasses.dataclass(frozen=True)

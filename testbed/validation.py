@@ -63,7 +63,12 @@ def validate(config: Config) -> Config:
         _at_least(config, name, least)
     for name in ("data.noise", "kernel.ridge", "train.momentum"):
         _at_least(config, name, 0.0)
-    for name in ("train.lr", "train.lr_fraction", "measure.tolerance"):
+    for name in (
+        "train.lr",
+        "train.lr_fraction",
+        "measure.tolerance",
+        "measure.target",
+    ):
         _positive(config, name)
     for name in ("data.seed", "train.seed"):
         _check_seed(config, name)
@@ -79,7 +84,7 @@ def validate_simulation(config: SimulateConfig) -> SimulateConfig:
       UserError: naming field, value, rule and remedy.
     """
     _check_shared(config)
-    _at_least(config, "samples", 2)
+    _at_least(config, "samples", 3)  # a variance and its error need as many
     _at_least(config, "n_out", 1)
     _check_seed(config, "seed")
     m = config.model
@@ -219,7 +224,13 @@ def _check_classes(d: DataConfig) -> None:
 
 
 def _check_branch(m: ModelConfig, depth: int) -> None:
-    lam = m.c * depth**-m.exponent
+    try:
+        lam = m.c * depth**-m.exponent
+    except OverflowError:
+        lam = math.inf
+    if m.branch == "depth_scaled" and not math.isfinite(lam):
+        rule = f"gives lam = c d^-exponent beyond float64 at depth {depth}"
+        raise UserError("model.exponent", m.exponent, rule, "e.g. 0.5")
     if m.branch == "depth_scaled" and m.normalized and abs(lam) > 1:
         rule = f"gives lam = c d^-exponent = {lam:.3g} > 1, so sqrt(1 - lam^2) fails"
         remedy = f"use c of at most {depth**m.exponent:.3g}, or normalized=False"

@@ -20,7 +20,7 @@ import os
 import shutil
 import warnings
 import zipfile
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from datetime import datetime
 from pathlib import Path
 from typing import Any
@@ -40,6 +40,7 @@ class RunFolder:
 
     path: Path
     resumed: bool = False
+    made: bool = False  # by this run: nothing of anybody else's is in it
 
     def claim(self) -> "RunFolder":
         """Keeps other processes from writing here until `close`, or the process's end.
@@ -93,6 +94,11 @@ class RunFolder:
         with np.load(self.path / name) as stored:
             return {key: stored[key] for key in stored.files}
 
+    def write_rows(self, rows: Sequence[Mapping[str, Any]]) -> None:
+        """Writes metrics.jsonl, whole or not at all."""
+        lines = [json.dumps(plain(row), allow_nan=False) + "\n" for row in rows]
+        self._write("metrics.jsonl", "".join(lines).encode())
+
     def append_row(self, row: Mapping[str, Any]) -> None:
         """Appends one line to metrics.jsonl and sees it onto the disk."""
         line = json.dumps(plain(row), allow_nan=False) + "\n"
@@ -128,13 +134,21 @@ class RunFolder:
         return True
 
     def discard_if_empty(self) -> None:
-        """Removes a folder in which nothing was recorded."""
-        if not self.rows():
+        """Removes what was written for a run that recorded nothing.
+
+        A folder that was there before, or that holds a run to resume, is kept.
+        """
+        if self.resumed or self.rows():
+            return
+        if self.made:
             shutil.rmtree(self.path, ignore_errors=True)
+        else:
+            for name in ("config.json", "environment.json", ".lock"):
+                (self.path / name).unlink(missing_ok=True)
 
     def forget_after(self, step: int) -> list[dict[str, Any]]:
         """Drops what was recorded after `step`; returns the rows that stay."""
-        kept = [row for row in self.rows() if row.get("step", 0) <= step]
+        kept = [row for row in self.rows() if row["step"] <= step]
         text = "".join(json.dumps(row, allow_nan=False) + "\n" for row in kept)
         self._write("metrics.jsonl", text.encode())
         return kept
@@ -198,12 +212,13 @@ def open_folder(config: Any, label: str) -> RunFolder:
         remedy = "add --run.resume to continue it, or choose another folder"
         raise UserError("run.dir", path, rule, remedy)
     try:
+        made = path is None or not path.exists()
         path = _make(path, config, label)
     except OSError as error:
         name, value = ("run.dir", run.dir) if run.dir else ("run.root", run.root)
         rule = f"cannot be made ({error.strerror})"
         raise UserError(name, value, rule, "choose a writable folder") from None
-    folder = RunFolder(path).claim()
+    folder = RunFolder(path, made=made).claim()
     folder.write_json("config.json", flatten(config))
     return folder
 

@@ -32,32 +32,37 @@ def run_simulation(config: SimulateConfig, console: Console) -> dict[str, Any]:
       UserError: a setting that cannot be honoured.
       RunError: the run had to stop; everything recorded is kept.
     """
+    m = config.model
+    assert m.depth is not None  # a validated config has one
+    laws = norm_laws(  # before there is a folder: it may refuse the config
+        m.width, m.depth, *branch_weights(m), config.n_out, m.kind == "balanced"
+    )
     folder = open_folder(config, "simulate")
     try:
         stored = folder.read_json("summary.json")
         if not (folder.resumed and stored and stored["status"] == "done"):
-            stored = _run_in(folder, config, console)
+            stored = _run_in(folder, config, laws, console)
         else:
             console.say(f"{folder.path} is complete")
+            if config.run.report and not (folder.path / "report.html").exists():
+                _report(folder, console)
         _show(stored, folder.path, console)
         return stored
     except UserError:
-        if not folder.resumed:
-            folder.discard_if_empty()
+        folder.discard_if_empty()
         raise
     finally:
         folder.close()
 
 
 def _run_in(
-    folder: RunFolder, config: SimulateConfig, console: Console
+    folder: RunFolder, config: SimulateConfig, laws: NormLaws, console: Console
 ) -> dict[str, Any]:
     started = time.perf_counter()
     m = config.model
     assert m.depth is not None  # a validated config has one
     note_environment(folder, describe())
     alpha, lam = branch_weights(m)
-    laws = norm_laws(m.width, m.depth, alpha, lam, config.n_out, m.kind == "balanced")
     ratio = f"d/n = {m.depth / m.width:.3g}"
     console.print(
         f"Drawing {config.samples:,} networks at initialization: {m.kind}, width "
@@ -66,14 +71,14 @@ def _run_in(
     )
     tracker = Tracker(config, folder, axis="layer")
     moments, histograms = _draw(folder, config, laws, console)
+    _check_alive(config, moments)
     comparisons = {
         name: compare(_sample(getattr(moments, name), histograms[name]), choices)
         for name, choices in ((q, getattr(laws, q)) for q in QUANTITIES)
     }
-    folder.forget_after(-1)
     rows = layer_rows(config, moments)
+    folder.write_rows(rows)
     for row in rows:
-        folder.append_row(row)
         tracker.log(row)
     arrays = {f"{q}/edges": histograms[q].edges for q in QUANTITIES}
     arrays |= {f"{q}/counts": histograms[q].counts for q in QUANTITIES}
@@ -125,6 +130,15 @@ def _draw(
     checkpoints.close()
     assert moments is not None
     return moments, histograms
+
+
+def _check_alive(config: SimulateConfig, moments: LayerMoments) -> None:
+    alive = int(moments.log_norm.count[-1])
+    if alive < 3:  # a variance and its error need as many
+        raise RunError(
+            f"only {alive} of {config.samples} networks are alive at the last layer; "
+            "raise samples, or model.width"
+        )
 
 
 def _sample(moments, histogram: Histogram) -> Sample:

@@ -27,9 +27,9 @@ def _quantity(title: str, found: dict[str, Any]) -> Table:
     laws = found["laws"]
     table = Table(title=title, title_justify="left")
     table.add_column("")
-    table.add_column("measured", justify="right")
+    table.add_column("measured", justify="right", no_wrap=True)
     for law in laws:
-        table.add_column(law, justify="right")
+        table.add_column(law, justify="right", no_wrap=True)
         table.add_column("z", justify="right")
     for label, key in (("mean", "mean"), ("variance", "var")):
         cells = [f"{found[key]:.4f} +- {found[f'{key}_se']:.4f}"]

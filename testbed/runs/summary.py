@@ -46,7 +46,23 @@ def summarize(
         summary["departure"] = {s: departure(rows, s, tolerance) for s in SPLITS}
         summary["final"] = {k: median(v) for k, v in rows[-1].items()}
         summary["reading"] = reading(config, summary)
+        if config.measure.target is not None:
+            summary["target_miss"] = target_miss(summary, config.measure.target)
     return summary
+
+
+def target_miss(summary: dict[str, Any], target: float) -> float:
+    """|log(t* / target)|, t* the median departure time on the test set.
+
+    Where half of the networks or more never departed, t* is later than the run: it
+    counts as twice the last time, so that a longer departure is never worth less.
+    """
+    departed = summary["departure"]["test"]
+    times = [math.inf if t is None or t != t else t for t in departed["seeds"]]
+    t = float(np.median(times))
+    if not math.isfinite(t):
+        t = 2 * summary["final"]["t"]
+    return abs(math.log(t / target))
 
 
 def departure(rows: Sequence[dict[str, Any]], split: str, tolerance: float) -> dict:

@@ -231,13 +231,13 @@ def test_random_simulations_are_accepted_or_refused_in_one_line(values):
     except UserError as error:
         assert "\n" not in str(error)
     else:
-        assert config.samples >= 2 and config.model.depth and config.model.depth >= 1
+        assert config.samples >= 3 and config.model.depth and config.model.depth >= 1
 
 
 @pytest.mark.parametrize(
     ("setting", "message"),
     [
-        ("samples=1", "samples=1: must be at least 2"),
+        ("samples=2", "samples=2: must be at least 3"),
         ("n_out=0", "n_out=0: must be at least 1"),
         ("model.width=0", "model.width=0: must be at least 1"),
         ("model.activation=tanh", "model.activation=tanh: the laws of norms"),

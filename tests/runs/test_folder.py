@@ -44,11 +44,31 @@ def test_a_folder_in_which_nothing_was_recorded_is_free(tmp_path):
     folder = open_folder(config_in(tmp_path / "run", **{"model.width": 9}), "digits")
     assert folder.read_json("config.json")["model.width"] == 9
     folder.discard_if_empty()
-    assert not (tmp_path / "run").exists()
+    assert not (tmp_path / "run" / "config.json").exists()
+    made = open_folder(config_in(tmp_path / "made"), "digits")
+    made.discard_if_empty()
+    assert not (tmp_path / "made").exists()
     kept = open_folder(config_in(tmp_path / "kept"), "digits")
     kept.append_row({"step": 0})
     kept.discard_if_empty()
     assert kept.rows() == [{"step": 0}]
+
+
+def test_a_folder_of_somebody_else_is_never_removed(tmp_path):
+    """What was in run.dir before, or a run to resume, survives a refused config."""
+    theirs = tmp_path / "theirs"
+    theirs.mkdir()
+    (theirs / "thesis.tex").write_text("kept")
+    folder = open_folder(config_in(theirs), "digits")
+    folder.discard_if_empty()
+    assert [p.name for p in theirs.iterdir()] == ["thesis.tex"]
+    folder.close()
+    begun = open_folder(config_in(tmp_path / "begun"), "digits")
+    begun.close()
+    resume = config_in(tmp_path / "begun", **{"run.resume": True})
+    resumed = open_folder(resume, "digits")
+    resumed.discard_if_empty()
+    assert resumed.resumed and (tmp_path / "begun" / "config.json").exists()
 
 
 def test_damaged_files_are_not_trusted_and_raise_nothing(tmp_path):
@@ -87,12 +107,14 @@ def test_resume_without_a_folder_finds_the_newest_of_the_config(tmp_path):
     folders = []
     for width in (8, 8, 9):
         values = {**settings, "model.width": width}
-        folders.append(open_folder(validate(override(preset("smoke"), values))))
+        folders.append(
+            open_folder(validate(override(preset("smoke"), values)), "digits")
+        )
     for age, folder in enumerate(folders):
         folder.close()
         os.utime(folder.path / "config.json", (age, age))
     values = {**settings, "model.width": 8, "run.resume": True}
-    found = open_folder(validate(override(preset("smoke"), values)))
+    found = open_folder(validate(override(preset("smoke"), values)), "digits")
     assert found.path == folders[1].path and found.resumed
 
 

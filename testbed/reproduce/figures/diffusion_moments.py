@@ -233,26 +233,26 @@ def bias_claims(bias: list[tuple], depths: np.ndarray, width: int) -> list[Claim
 
 def draw_marginals(ax, x: np.ndarray, law: Any, title: str) -> None:
     """Histograms of a unit at both inputs, and the law."""
-    grid = np.linspace(-6, 9, 400)
+    grid = np.linspace(-6, 12, 400)
     for i, color in enumerate((style.FINITE, style.LINEARIZED)):
         label = f"$z = {INPUTS[i]:g}$: networks"
         histogram(ax, x[:, i].ravel(), color=color, label=label)
         density = gaussian(law.mean[i], law.cov[i, i]).pdf(grid)
         ax.plot(grid, density, color=color, label="law")
-    ax.set(title=title, xlabel="a unit of $x_T$", ylabel="density", xlim=(-6, 9))
+    ax.set(title=title, xlabel="a unit of $x_T$", ylabel="density", xlim=(-6, 12))
 
 
 def draw_paths(ax, x: np.ndarray) -> None:
     """Outlines of the diffusion's own histograms."""
     for i in range(len(INPUTS)):
-        label = None if i else "Euler paths of the diffusion"
+        label = None if i else "diffusion (Euler)"
         kind = {"density": True, "histtype": "step", "color": style.INK}
         ax.hist(x[:, i].ravel(), 100, label=label, linewidth=0.8, **kind)
 
 
 def draw_driftless(ax, law: Any) -> None:
     """The densities if phi''(0) moved nothing."""
-    grid = np.linspace(-6, 9, 400)
+    grid = np.linspace(-6, 12, 400)
     for i, z in enumerate(INPUTS):
         label = None if i else "law without drift"
         density = gaussian(z, law.cov[i, i]).pdf(grid)

@@ -184,4 +184,5 @@ def _heads(key, shape, scales, batch, counted, shared):
     log_norm = jnp.concatenate([seen.each, seen.last.log_norm])
     # Layers take keys 0, ..., d and the head of `forward` takes d + 1.
     g, _ = normal_and_sign(jax.random.fold_in(key, shape.depth + 2), (batch, N_OUT))
-    return log_norm + seen.log_input + jnp.log(jnp.sum(g**2, -1))
+    log_chi2 = jnp.log(jnp.sum(g**2, -1))
+    return log_norm + seen.log_input + log_chi2[None]

@@ -70,8 +70,8 @@ def reproduce(quick: bool) -> Result:
             claims.append(above(f"{what}: KS to the Gaussian", far.ks, least))
     caption = (
         "Bars: sampled outputs. Solid: the log-Gaussian law convolved with log of a "
-        "chi-squared of 10, nothing fitted. Dashed: the law of infinite width, the same "
-        "at every depth. Look for: bars on the solid curve, away from the dashed one "
-        "as d/n grows."
+        "chi-squared of 10, nothing fitted. Dashed: the law of infinite width, the "
+        "same at every depth. Look for: bars on the solid curve, away from the dashed "
+        "one as d/n grows."
     )
     return Result(figure, claims, caption)

@@ -163,6 +163,6 @@ def _loss(axes, pairs: int, end: int) -> list[Claim]:
     for at in (depth // 2, depth):
         text = f"t = {times[at]:g}: units lost at n = 16 and 32, extrapolated, and k(t)"
         claims.append(close(text, both[at], law[at], both_error[at]))
-    z = lost[1] / errors[1]
+    z = lost[1][-1] / errors[1][-1]
     text = f"n = 32, t = {end}: active units lost, in s.e.; none if half stayed active"
-    return [*claims, above(text, z[-1], 4.0)]
+    return [*claims, above(text, z, 4.0)]
