@@ -133,7 +133,7 @@ def test_one_law_alone_is_compared_with_nothing():
     """The verdict on a single law speaks of no others."""
     x = NORMAL.rvs(500, random_state=7)
     found = compare(Sample.of(x), {"only": NORMAL})
-    assert found.decided and "within the noise" in found.verdict
+    assert found.decided and found.verdict.startswith("follows the only law")
     assert "misses" not in found.verdict
 
 

@@ -1,0 +1,38 @@
+"""Find, for each width, the depth at which a measure passes a threshold.
+
+python scripts/boundary.py --dir maps/boundary --widths 8,16,32,64 --depths 1-128
+python scripts/boundary.py --dir maps/drift --measure kernel_drift --threshold 0.05
+"""
+
+import argparse
+from pathlib import Path
+
+from testbed.cli import guarded
+
+
+def main() -> None:
+    """Reads the arguments and searches."""
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
+    add = parser.add_argument
+    add("--dir", type=Path, required=True, help="folder; started again, it goes on")
+    add("--networks", default="vanilla,balanced,depth_scaled", help="which kinds")
+    add("--widths", default="8,16,32,64")
+    add("--depths", default="1-128", help="LOW-HIGH, two depths a doubling")
+    add("--measure", default="relative_distance")
+    add("--threshold", type=float, default=0.1)
+    add("--seeds", type=int, default=4, help="networks trained at a time")
+    add("--most-seeds", type=int, default=16, help="at most at one depth")
+    add("--set", nargs="*", default=[], metavar="NAME=VALUE", help="of every run")
+    add("--reuse", nargs="*", default=[], type=Path, help="further folders of runs")
+    add("--dry", action="store_true", help="say what it costs, and stop")
+    options = parser.parse_args()
+    with guarded():
+        from testbed.sweeps.boundary_run import run
+
+        run(options)
+
+
+if __name__ == "__main__":
+    main()

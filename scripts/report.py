@@ -1,0 +1,28 @@
+"""Gather the runs of a sweep: divergence map, scaling, collapse, tables, one page.
+
+python scripts/report.py maps/depth_width
+python scripts/report.py runs maps/a maps/b --out maps/all
+"""
+
+import argparse
+from pathlib import Path
+
+from testbed.cli import guarded
+
+
+def main() -> None:
+    """Reads the arguments and writes the report."""
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
+    parser.add_argument("dirs", nargs="+", type=Path, help="folders of runs or sweeps")
+    parser.add_argument("--out", type=Path, help="where to write; the first folder")
+    options = parser.parse_args()
+    with guarded():
+        from testbed.sweeps.report import report
+
+        report(options.dirs, options.out or options.dirs[0])
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,40 @@
+"""Run a sweep file without a server: on this machine, or a piece of it anywhere.
+
+python scripts/sweep.py sweeps/depth_width.yaml --dir maps/dw --jobs 2
+python scripts/sweep.py --dir maps/dw                        # go on, retry what failed
+python scripts/sweep.py sweeps/depth_width.yaml --dir maps/dw --index 3
+python scripts/sweep.py sweeps/depth_width.yaml --dir maps/dw --shard 0/8
+python scripts/sweep.py sweeps/depth_width.yaml --dir maps/dw --print-slurm
+"""
+
+import argparse
+from pathlib import Path
+
+from testbed.cli import guarded
+
+
+def main() -> None:
+    """Reads the arguments and runs."""
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
+    add = parser.add_argument
+    add("file", nargs="?", type=Path, help="of sweeps/; left out, that of the folder")
+    add("--dir", type=Path, required=True, help="folder of the sweep")
+    add("--jobs", type=int, default=1, help="workers on this machine")
+    add("--index", help="only these points: 3, or 0-7, or 0,4,8")
+    add("--shard", help="only shard I of N: I/N")
+    add("--quick", action="store_true", help="the same made small, for a trial")
+    add("--seed", type=int, default=0, help="of random and bayes sweeps")
+    add("--list", action="store_true", help="say which points there are, and stop")
+    add("--print-slurm", action="store_true", help="print an sbatch script, and stop")
+    add("--submitit", metavar="KEY=VALUE", nargs="*", help="submit shards by submitit")
+    options = parser.parse_args()
+    with guarded():
+        from testbed.sweeps.run import run
+
+        run(options)
+
+
+if __name__ == "__main__":
+    main()

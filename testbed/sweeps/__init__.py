@@ -1,0 +1,1 @@
+"""Sweep files in wandb's format: read, checked, run without a server, gathered."""

@@ -1,0 +1,114 @@
+"""The points of a sweep: enumerated or drawn, each with a name of its own."""
+
+import hashlib
+import itertools
+import json
+from collections.abc import Iterator, Mapping
+from typing import Any
+
+import numpy as np
+
+from testbed.runs.folder import identity
+from testbed.settings import flatten
+from testbed.sweeps.spec import Parameter, Sweep, config_of
+
+Settings = dict[str, Any]
+
+QUICK_VALUES: dict[str, list[Any]] = {
+    "model.width": [8, 16],
+    "model.depth": [2, 4],
+    "model.ratio": [0.25, 0.5],
+    "data.train_size": [16, 24],
+    "train.seeds": [2],
+}
+QUICK_FIXED: Settings = {
+    "data.train_size": 24,
+    "data.test_size": 20,
+    "model.width": 12,
+    "model.depth": 3,
+    "train.seeds": 2,
+    "train.steps": 12,
+    "kernel.probes": 6,
+    "measure.times": 4,
+    "samples": 400,
+}
+
+
+def grid(sweep: Sweep) -> list[Settings]:
+    """All combinations, the last parameter varying fastest."""
+    columns = [p.values for p in sweep.parameters.values()]
+    return [
+        dict(zip(sweep.parameters, row, strict=True))
+        for row in itertools.product(*columns)
+    ]
+
+
+def drawn(sweep: Sweep, seed: int = 0) -> Iterator[Settings]:
+    """Random points without end; point i depends on the seed and on i alone."""
+    for index in itertools.count():
+        rng = np.random.default_rng((seed, index))
+        yield {name: draw(p, rng) for name, p in sweep.parameters.items()}
+
+
+def draw(parameter: Parameter, rng: np.random.Generator) -> Any:
+    """One value of a parameter, of plain Python type."""
+    if parameter.values:
+        return parameter.values[int(rng.integers(len(parameter.values)))]
+    return from_unit(parameter, float(rng.random()))
+
+
+def from_unit(parameter: Parameter, u: float) -> Any:
+    """The value of a continuous parameter at quantile u in (0, 1)."""
+    from scipy import stats
+
+    kind, n = parameter.distribution, parameter.numbers
+    if kind == "int_uniform":
+        return int(min(n["min"] + np.floor(u * (n["max"] - n["min"] + 1)), n["max"]))
+    if kind in ("uniform", "q_uniform"):
+        value = n["min"] + u * (n["max"] - n["min"])
+    elif kind in ("log_uniform_values", "q_log_uniform_values"):
+        low, high = np.log(n["min"]), np.log(n["max"])
+        value = float(np.exp(low + u * (high - low)))
+    else:
+        value = float(stats.norm.ppf(u, n["mu"], n["sigma"]))
+        if kind == "log_normal":
+            value = float(np.exp(value))
+    if kind.startswith("q_"):
+        step = n.get("q", 1)
+        value = round(value / step) * step
+        return int(value) if float(step).is_integer() else value
+    return float(value)
+
+
+def quick(sweep: Sweep) -> Sweep:
+    """The same sweep made small: two values a parameter, small networks, few steps."""
+    import dataclasses
+
+    known = [k for k in QUICK_FIXED if k in _fields(sweep)]
+    parameters = {}
+    for name, p in sweep.parameters.items():
+        most = len(p.values[:2]) or 2  # of a range, too
+        values = tuple(QUICK_VALUES.get(name, list(p.values))[:most])
+        if len(p.values) == 1 and name in known:
+            values = (QUICK_FIXED[name],)
+        parameters[name] = dataclasses.replace(p, values=values)
+    for name in known:
+        ratio = name == "model.depth" and "model.ratio" in parameters
+        if name in parameters or ratio:
+            continue
+        parameters[name] = Parameter(name, (QUICK_FIXED[name],), "constant", {})
+    cap = min(sweep.run_cap or 4, 4) if sweep.method != "grid" else None
+    return dataclasses.replace(sweep, parameters=parameters, run_cap=cap)
+
+
+def _fields(sweep: Sweep) -> set[str]:
+    from testbed.settings import field_types
+
+    return set(field_types(sweep.command.config))
+
+
+def point_name(sweep: Sweep, settings: Mapping[str, Any]) -> str:
+    """Twelve hexadecimal digits of what decides the numbers of a point."""
+    kept = identity(flatten(config_of(sweep, settings)))
+    text = json.dumps({"program": sweep.program, **kept}, sort_keys=True)
+    return hashlib.sha256(text.encode()).hexdigest()[:12]
