@@ -26,6 +26,7 @@ def main() -> None:
     add("--shard", help="only shard I of N: I/N")
     add("--quick", action="store_true", help="the same made small, for a trial")
     add("--seed", type=int, default=0, help="of random and bayes sweeps")
+    add("--yes", action="store_true", help="run more than a million points")
     add("--list", action="store_true", help="say which points there are, and stop")
     add("--print-slurm", action="store_true", help="print an sbatch script, and stop")
     add("--submitit", metavar="KEY=VALUE", nargs="*", help="submit shards by submitit")

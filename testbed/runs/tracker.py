@@ -63,9 +63,10 @@ class Tracker:
         )
         agent = os.environ.get("WANDB_RUN_ID")  # set by a sweep's agent
         known = folder.read_json("wandb.json") or {"id": secrets.token_hex(4)}
-        folder.write_json("wandb.json", known)
+        run_id = agent or known["id"]
+        folder.write_json("wandb.json", {"id": run_id})
         common = dict(
-            id=agent or known["id"],
+            id=run_id,
             resume="allow",
             project=config.wandb.project,
             entity=config.wandb.entity or None,

@@ -8,6 +8,7 @@ from typing import Any
 
 import numpy as np
 
+from testbed.errors import UserError
 from testbed.runs.folder import identity
 from testbed.settings import flatten
 from testbed.sweeps.spec import Parameter, Sweep, config_of
@@ -109,6 +110,9 @@ def _fields(sweep: Sweep) -> set[str]:
 
 def point_name(sweep: Sweep, settings: Mapping[str, Any]) -> str:
     """Twelve hexadecimal digits of what decides the numbers of a point."""
-    kept = identity(flatten(config_of(sweep, settings)))
+    try:
+        kept = identity(flatten(config_of(sweep, settings)))
+    except UserError:  # a point that will fail has a name all the same
+        kept = {"refused": dict(settings)}
     text = json.dumps({"program": sweep.program, **kept}, sort_keys=True)
     return hashlib.sha256(text.encode()).hexdigest()[:12]

@@ -11,7 +11,7 @@ from testbed.errors import RunError, UserError
 from testbed.runs.console import Console
 from testbed.sweeps import slurm
 from testbed.sweeps.store import Point, Store, open_store
-from testbed.sweeps.work import Only, index_filter, shard_filter, work
+from testbed.sweeps.work import Only, index_filter, refuse, shard_filter, work
 from testbed.sweeps.workers import Workers
 
 POLL_SECONDS = 0.5
@@ -28,7 +28,11 @@ def run(options: argparse.Namespace) -> None:
     if options.jobs < 1:
         raise UserError("jobs", options.jobs, "must be at least 1", "use 1 or more")
     store = open_store(
-        options.file, options.dir, small=options.quick, seed=options.seed
+        options.file,
+        options.dir,
+        small=options.quick,
+        seed=options.seed,
+        many=options.yes,
     )
     console = Console()
     if options.print_slurm:
@@ -42,6 +46,8 @@ def run(options: argparse.Namespace) -> None:
         return
     console.print(_opening(store, options.jobs))
     session = f"{int(time.time())}-{secrets.token_hex(3)}"
+    for point, error in refuse(store, session, only):
+        console.print(f"refused: point {point.index} ({point.name}): {error}")
     if options.index or options.shard:
         work(store, session, only)
     else:

@@ -7,6 +7,8 @@ top of the file is its header: ``Field: text`` lines.
 """
 
 import dataclasses
+import itertools
+import math
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
@@ -27,6 +29,7 @@ _KEYS = (
     *("method", "program", "parameters", "metric", "run_cap", "name", "description"),
     *("project", "entity", "command", "early_terminate"),
 )
+_MOST_CHECKED = 10_000  # points whose configs are all checked when a file is read
 _RUNNER_ONLY = ("run.dir", "run.root", "run.resume")
 
 
@@ -58,6 +61,14 @@ class Sweep:
     def command(self) -> Command:
         """The settings that its program takes."""
         return PROGRAMS[self.program]
+
+    @property
+    def size(self) -> int:
+        """How many points it has; of random and bayes, the cap."""
+        if self.method != "grid":
+            return self.run_cap or 0
+        count = math.prod(len(p.values) for p in self.parameters.values())
+        return min(count, self.run_cap or count)
 
     @property
     def varied(self) -> list[str]:
@@ -114,8 +125,7 @@ def read_sweep(path: Path | str) -> Sweep:
         document,
     )
     _check_method(sweep)
-    for settings in _extremes(sweep):
-        config_of(sweep, settings)
+    _check_values(sweep)
     return sweep
 
 
@@ -173,6 +183,37 @@ def _check_method(sweep: Sweep) -> None:
     if metric:
         goal = str(metric.get("goal", "minimize"))
         check_name("metric.goal", goal, ("minimize", "maximize"))
+
+
+def _check_values(sweep: Sweep) -> None:
+    """Raises UserError for a value that the program refuses wherever it occurs.
+
+    One that is refused in some combinations only makes these points fail.
+    """
+    if sweep.size > _MOST_CHECKED:
+        for settings in _extremes(sweep):
+            config_of(sweep, settings)
+        return
+    if sweep.method == "grid":
+        columns = [p.values for p in sweep.parameters.values()]
+        rows = itertools.product(*columns)
+        points = [dict(zip(sweep.parameters, row, strict=True)) for row in rows]
+    else:
+        points = _extremes(sweep)
+    accepted: set[tuple[str, str]] = set()
+    refused: dict[tuple[str, str], UserError] = {}
+    for settings in points:
+        pairs = [(name, repr(value)) for name, value in settings.items()]
+        try:
+            config_of(sweep, settings)
+        except UserError as error:
+            for pair in pairs:
+                refused.setdefault(pair, error)
+        else:
+            accepted.update(pairs)
+    for pair, error in refused.items():
+        if pair not in accepted:
+            raise error
 
 
 def _extremes(sweep: Sweep) -> list[dict[str, Any]]:

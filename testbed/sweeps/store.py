@@ -187,8 +187,16 @@ class Store:
         _write(self.path / "failures" / f"{point.name}.json", known)
 
 
+MOST_POINTS = 1_000_000
+
+
 def open_store(
-    file: Path | None, path: Path, *, small: bool = False, seed: int = 0
+    file: Path | None,
+    path: Path,
+    *,
+    small: bool = False,
+    seed: int = 0,
+    many: bool = False,
 ) -> Store:
     """Makes a sweep's folder, or opens it to go on.
 
@@ -197,6 +205,7 @@ def open_store(
       path: of the folder.
       small: the quick variant.
       seed: of random and bayes sweeps.
+      many: whether more than a million points are meant.
 
     Raises:
       UserError: a bad sweep file, or a folder of another sweep.
@@ -214,7 +223,10 @@ def open_store(
                 _check_same(file, kept, settings, small, seed)
         else:
             assert file is not None
-            read_sweep(file)
+            size = read_sweep(file).size
+            if size > MOST_POINTS and not (many or small):
+                rule = "is more than a million points"
+                raise UserError("parameters", f"{size:,}", rule, "add --yes if meant")
             path.mkdir(parents=True, exist_ok=True)
             _write(path / "sweep.json", settings)
             shutil.copyfile(file, path / ".sweep.yaml")

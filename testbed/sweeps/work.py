@@ -60,6 +60,21 @@ def take(
     return None
 
 
+def refuse(
+    store: Store, session: str, only: Only = lambda point: True
+) -> list[tuple[Point, UserError]]:
+    """Fails the points whose settings the program refuses, before any is run."""
+    refused = []
+    for point in store.points():
+        try:
+            config_of(store.sweep, point.settings)
+        except UserError as error:
+            if only(point):
+                store.fail(point, str(error), session)
+                refused.append((point, error))
+    return refused
+
+
 def run_point(store: Store, point: Point, session: str) -> None:
     """Runs, or resumes, one claimed point in this process."""
     folder = store.folder(point)

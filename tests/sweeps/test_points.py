@@ -1,0 +1,121 @@
+"""Points of a sweep: enumerated, drawn, named."""
+
+import itertools
+
+import numpy as np
+import pytest
+import yaml
+
+from testbed.sweeps.parameter import DISTRIBUTIONS, Parameter
+from testbed.sweeps.points import draw, drawn, from_unit, grid, point_name
+from testbed.sweeps.spec import read_sweep
+
+
+@pytest.fixture
+def sweep_of(tmp_path):
+    """Reads a sweep made of parameters, or of a whole text."""
+
+    def read(parameters, method="grid", text=None, **more):
+        path = tmp_path / "sweep.yaml"
+        document = {"program": "scripts/train.py", "method": method, **more}
+        path.write_text(text or yaml.safe_dump(document | {"parameters": parameters}))
+        return read_sweep(path)
+
+    return read
+
+
+def test_a_grid_is_every_combination_in_order(sweep_of):
+    """The last parameter varies fastest; a constant is in all of them."""
+    sweep = sweep_of(
+        {
+            "model.depth": {"values": [3, 2]},
+            "model.kind": {"value": "resnet"},
+            "model.width": {"values": [8, 4, 16]},
+        }
+    )
+    seen = [(s["model.depth"], s["model.width"]) for s in grid(sweep)]
+    assert seen == [(3, 8), (3, 4), (3, 16), (2, 8), (2, 4), (2, 16)]
+    assert {s["model.kind"] for s in grid(sweep)} == {"resnet"}
+    assert sweep.varied == ["model.depth", "model.width"]
+
+
+def test_random_points_can_be_had_again(sweep_of):
+    """Point i is that of the seed and i, however many are drawn."""
+    depth = {"model.depth": {"min": 1, "max": 99}, "model.c": {"min": 0.1, "max": 2.0}}
+    sweep = sweep_of(depth, method="random", run_cap=9)
+    take = lambda count, seed: list(itertools.islice(drawn(sweep, seed), count))
+    assert take(9, 0)[:4] == take(4, 0)
+    assert take(9, 0) != take(9, 1)
+    assert len({s["model.c"] for s in take(9, 0)}) == 9
+
+
+RANGES = {
+    "uniform": (dict(min=-1.0, max=3.0), lambda u: 4 * u - 1),
+    "int_uniform": (dict(min=2, max=5), lambda u: 2 + np.floor(4 * u)),
+    "q_uniform": (dict(min=8, max=32, q=8), lambda u: 8 * np.round(1 + 3 * u)),
+    "log_uniform_values": (dict(min=0.1, max=10.0), lambda u: 10 ** (2 * u - 1)),
+    "q_log_uniform_values": (
+        dict(min=8, max=64, q=8),
+        lambda u: 8 * np.round(8**u),
+    ),
+    "normal": (dict(mu=2.0, sigma=3.0), None),
+    "log_normal": (dict(mu=2.0, sigma=3.0), None),
+}
+
+
+def test_every_distribution_is_tested_here():
+    """The list of the program and that of this file agree."""
+    assert set(RANGES) | {"constant", "categorical"} == set(DISTRIBUTIONS)
+
+
+@pytest.mark.parametrize("kind", RANGES)
+def test_a_distribution_is_the_one_it_is_called(kind):
+    """Quantiles by their formulas; draws within the range, of Python's own types."""
+    numbers, quantile = RANGES[kind]
+    parameter = Parameter("x", (), kind, numbers)
+    rng = np.random.default_rng(0)
+    values = [draw(parameter, rng) for _ in range(2000)]
+    whole = kind in ("int_uniform", "q_uniform", "q_log_uniform_values")
+    assert {type(v) for v in values} == {int if whole else float}
+    if quantile is None:
+        z = np.log(values) if kind == "log_normal" else np.array(values)
+        error = 3 / len(z) ** 0.5
+        assert abs(z.mean() - 2) < 4 * error
+        assert abs(z.mean() - 1) > 4 * error  # another mean would be seen
+        assert abs(z.std() - 3) < 4 * error / 2**0.5
+        return
+    assert numbers["min"] <= min(values) and max(values) <= numbers["max"]
+    for u in (0.003, 0.2, 0.41, 0.77, 0.996):
+        assert from_unit(parameter, u) == pytest.approx(float(quantile(u)))
+    if whole:
+        step = numbers.get("q", 1)
+        span = range(numbers["min"], numbers["max"] + 1, step)
+        assert set(values) == set(span)
+
+
+def test_choices_are_drawn_evenly(sweep_of):
+    """Each of three values in a third of 3000 points, to 4 standard errors."""
+    parameter = Parameter("x", ("a", None, 3), "categorical", {})
+    rng = np.random.default_rng(0)
+    seen = [draw(parameter, rng) for _ in range(3000)]
+    for value in parameter.values:
+        assert abs(seen.count(value) - 1000) < 4 * (3000 * 2 / 9) ** 0.5
+
+
+def test_a_points_name_is_what_decides_its_numbers(sweep_of):
+    """Not the order of settings, nor run.* and wandb.*, nor 1 for 1.0; the rest is."""
+    sweep = sweep_of({"model.depth": {"values": [2, 3]}})
+    name = lambda **s: point_name(
+        sweep, {k.replace("_", ".", 1): v for k, v in s.items()}
+    )
+    base = name(model_depth=2, model_c=1.0)
+    assert base == name(model_c=1, model_depth=2)
+    assert base == name(model_depth=2)  # c is 1 unless said
+    assert base == name(model_depth=2, run_report=False, run_root="elsewhere")
+    assert base == name(model_depth=2, wandb_group="mine", wandb_mode="offline")
+    assert base != name(model_depth=3)
+    assert base != name(model_depth=2, train_seed=1)
+    assert name(data_classes=[0, 1]) == name(data_classes=(0, 1))
+    simulation = sweep_of({"model.depth": {"value": 2}}, program="scripts/simulate.py")
+    assert point_name(simulation, {"model.depth": 2}) != base
+    assert len(base) == 12 and int(base, 16) >= 0

@@ -1,0 +1,39 @@
+from pathlib import Path
+
+import pytest
+
+from testbed.sweeps.store import open_store
+from testbed.sweeps.work import index_filter, work
+
+ROOT = Path(__file__).resolve().parents[2]
+FILES = sorted((ROOT / "sweeps").glob("*.yaml"))
+
+
+def test_the_files_that_are_promised_are_there():
+    """Ten files, each answering one question."""
+    names = {file.stem for file in FILES}
+    assert names >= {
+        "depth_width",
+        "fixed_ratio",
+        "depth_exponent",
+        "vanilla_vs_balanced",
+        "lazy_scale",
+        "train_size",
+        "learning_rate",
+        "init_laws",
+        "departure_target",
+        "random_search",
+    }
+
+
+@pytest.mark.parametrize("file", FILES, ids=lambda file: file.stem)
+def test_every_sweep_file_runs_small(file, tmp_path, monkeypatch):
+    """The last point of its --quick variant runs to the end."""
+    monkeypatch.setenv("WANDB_MODE", "disabled")
+    store = open_store(file, tmp_path / "dir", small=True)
+    last = 0 if store.sweep.method == "bayes" else len(store.points()) - 1
+    work(store, "one", index_filter([last]))
+    points = store.points()
+    assert store.failure(points[last]) is None
+    assert store.state(points[last], "one") == "done"
+    assert store.sweep.header["question"].endswith("?")
