@@ -197,7 +197,9 @@ def arrays(gathered: Gathered) -> "xarray.Dataset":
 
 
 def write_tables(gathered: Gathered, path: Path) -> list[Path]:
-    """Writes divergence.parquet and .csv (networks) and rows.parquet; returns them.
+    """Writes divergence.parquet, divergence.csv and rows.parquet; returns them.
+
+    The first two hold the networks; the CSV leaves out settings that all runs share.
 
     Raises:
       RunError: they cannot be written.
@@ -207,7 +209,9 @@ def write_tables(gathered: Gathered, path: Path) -> list[Path]:
     files.append(path / "rows.parquet")
     try:
         networks.to_parquet(files[0], index=False)
-        networks.to_csv(files[1], index=False)
+        shared = [c for c in networks.columns if c.startswith(SETTINGS)]
+        shared = [c for c in shared if c not in gathered.varied]
+        networks.drop(columns=shared).to_csv(files[1], index=False)
         _plain(gathered.rows).to_parquet(files[2], index=False)
     except OSError as error:
         raise RunError(f"{path}: tables cannot be written ({error.strerror})") from None

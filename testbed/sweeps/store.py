@@ -274,7 +274,7 @@ def _alive(pid: int) -> bool:
 def _read(path: Path) -> Any:
     try:
         return json.loads(path.read_text())
-    except (FileNotFoundError, ValueError):
+    except (OSError, ValueError):  # not there, or torn
         return None
 
 
