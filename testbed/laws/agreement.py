@@ -137,10 +137,17 @@ def agreement(sample: Sample, law: Law) -> Agreement:
         float(stats.kstwobign.sf(np.sqrt(n) * ks)),
         mean,
         var,
-        (sample.mean - mean) / sample.mean_se,
-        (sample.var - var) / sample.var_se,
+        _deviation(sample.mean - mean, sample.mean_se),
+        _deviation(sample.var - var, sample.var_se),
         quantiles,
     )
+
+
+def _deviation(difference: float, error: float) -> float:
+    """In standard errors; infinite where a difference has none."""
+    if error > 0:
+        return difference / error
+    return 0.0 if difference == 0 else float(np.copysign(np.inf, difference))
 
 
 @dataclasses.dataclass(frozen=True, eq=False)
@@ -149,9 +156,9 @@ class Comparison:
 
     Attributes:
       laws: name -> `Agreement`.
-      gap: smallest KS distance between two of the laws.
+      gap: smallest KS distance between the nearest law and another.
       nearest: name of the law nearest to the sample.
-      decided: whether the sample is large enough to tell the laws apart.
+      decided: whether the sample is large enough to tell the nearest from the others.
       verdict: one sentence.
     """
 
@@ -169,36 +176,36 @@ def compare(sample: Sample, laws: Mapping[str, Law]) -> Comparison:
     distance: it is then beyond the noise of all of them but one.
     """
     seen = {name: agreement(sample, law) for name, law in laws.items()}
-    gap = _gap(list(laws.values()))
     noise = _KOLMOGOROV_95 / np.sqrt(sample.count)
     order = sorted(seen, key=lambda name: seen[name].ks)
-    nearest, decided = order[0], gap > 2 * noise
-    if not decided:
+    nearest, best = order[0], seen[order[0]]
+    gaps = {name: _gap(laws[nearest], laws[name]) for name in order[1:]}
+    rejected = [name for name in order[1:] if gaps[name] > 2 * noise]
+    unresolved = [name for name in order[1:] if gaps[name] <= 2 * noise]
+    gap = min(gaps.values(), default=np.inf)
+    if unresolved and not rejected:
         need = int(np.ceil((2 * _KOLMOGOROV_95 / max(gap, 1e-6)) ** 2))
         verdict = (
             f"is sampled too little to tell: the laws differ by KS {gap:.2g}, the "
             f"noise is {noise:.2g}; about {need:,} samples would tell"
         )
-        return Comparison(seen, gap, nearest, decided, verdict)
-    best = seen[nearest]
+        return Comparison(seen, gap, nearest, False, verdict)
     verdict = f"is nearest to the {nearest} law, KS {best.ks:.2g} (noise {noise:.2g})"
     if best.indistinguishable:
         verdict = f"follows the {nearest} law, KS {best.ks:.2g} (noise {noise:.2g})"
-    for name in order[1:]:
-        verdict += f" and misses the {name} one by KS {seen[name].ks:.2g}"
-    return Comparison(seen, gap, nearest, decided, verdict)
+    for name in unresolved:
+        verdict += f", not to be told from the {name} one by so many samples"
+    for name in rejected:
+        verdict += f", and misses the {name} one by KS {seen[name].ks:.2g}"
+    return Comparison(seen, gap, nearest, not unresolved, verdict)
 
 
-def _gap(laws: list[Law]) -> float:
-    """Smallest KS distance between two laws, on a grid that covers both."""
+def _gap(a: Law, b: Law) -> float:
+    """KS distance between two laws, on a grid that covers both."""
     levels = np.concatenate([np.geomspace(1e-9, 1e-3, 60), np.linspace(1e-3, 0.5, 500)])
     levels = np.concatenate([levels, 1 - levels[::-1]])
-    gaps = []
-    for i, a in enumerate(laws):
-        for b in laws[i + 1 :]:
-            x = np.concatenate([np.asarray(a.ppf(levels)), np.asarray(b.ppf(levels))])
-            gaps.append(np.max(np.abs(np.asarray(a.cdf(x)) - np.asarray(b.cdf(x)))))
-    return float(min(gaps, default=np.inf))
+    x = np.concatenate([np.asarray(a.ppf(levels)), np.asarray(b.ppf(levels))])
+    return float(np.max(np.abs(np.asarray(a.cdf(x)) - np.asarray(b.cdf(x)))))
 
 
 @dataclasses.dataclass(frozen=True)
@@ -258,6 +265,6 @@ def second_moment(log_r: ArrayLike, reference: float) -> SecondMoment:
     # Delta method for E R^2 / (E R)^2 at E R = 1.
     influence = r**2 - 2 * ratio * r
     se = float(np.std(influence) / np.sqrt(len(x)))
-    z = (ratio - reference) / se
+    z = _deviation(ratio - reference, se)
     text = f"{ratio:.4g} +- {se:.2g}, exact {reference:.4g} ({z:+.1f} s.e.)"
     return SecondMoment(ratio, se, reference, True, text)

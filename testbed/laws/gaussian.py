@@ -128,7 +128,11 @@ def gaussian_log_norm(width: int, depth: int, alpha: float, lam: float) -> LogRa
     if lam == 0 or not np.isfinite(r2):
         rule = "must be finite and not 0, alpha finite"
         raise UserError("lam", lam, rule, "give the branch a weight")
-    return LogRatioLaw(width, (alpha / np.sqrt(r2)) ** depth, depth * np.log(r2))
+    rho = float((alpha / np.sqrt(r2)) ** depth)
+    if not abs(rho) < 1:
+        rule = f"is lost in rounding beside alpha={alpha}"
+        raise UserError("lam", lam, rule, "give the branch more weight")
+    return LogRatioLaw(width, rho, float(depth * np.log(r2)))
 
 
 def gaussian_log_hidden(width: int, depth: int, alpha: float, lam: float) -> Law:

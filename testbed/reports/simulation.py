@@ -145,7 +145,7 @@ def _density(config: SimulateConfig, folder: RunFolder, rows):
         axes[0, column].set_ylabel("density")
         axes[0, column].legend(loc="best")
         axes[1, column].set_yscale("log")
-        least = density[density > 0].min()
+        least = np.min(density[density > 0], initial=float(density.max()) or 1e-6)
         axes[1, column].set_ylim(least / 2, 3 * max(peak, top))
         axes[1, column].set_ylabel("density, log scale")
     return figure
@@ -155,6 +155,8 @@ def _coarse(edges: np.ndarray, counts: np.ndarray, bins: int = 70):
     """A fine histogram as a density over some 70 bins where the sample is."""
     inner = counts[1:-1]
     seen = np.flatnonzero(inner)
+    if not seen.size:  # all beyond the edges: one bin over all of them
+        return edges[[0, -1]], np.zeros(1)
     step = max(1, (seen[-1] - seen[0] + 1) // bins)
     start = seen[0]
     places = edges[start : seen[-1] + 2 : step]

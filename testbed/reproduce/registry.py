@@ -114,6 +114,21 @@ def reproduce(name: str, quick: bool, folder: Path) -> Reproduction:
     return done
 
 
+def kept(folder: Path) -> list[Reproduction]:
+    """What has been reproduced in `folder`, now or before, in the order of `NAMES`."""
+    found = []
+    for name in NAMES:
+        try:
+            record = json.loads((folder / name / "claims.json").read_text())
+            png = (folder / name / "figure.png").read_bytes()
+            del record["passed"]
+            claims = tuple(Claim(**claim) for claim in record.pop("claims"))
+            found.append(Reproduction(**record, claims=claims, png=png))
+        except (OSError, ValueError, KeyError, TypeError):
+            continue  # not there, or of another version
+    return found
+
+
 def _keep(done: Reproduction, path: Path) -> None:
     record = dataclasses.asdict(done)
     del record["png"]

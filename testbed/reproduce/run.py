@@ -5,7 +5,7 @@ from pathlib import Path
 from rich.table import Table
 
 from testbed.errors import RunError, check_name
-from testbed.reproduce.registry import NAMES, Reproduction, describe, reproduce
+from testbed.reproduce.registry import NAMES, Reproduction, describe, kept, reproduce
 from testbed.reproduce.write import write_page
 from testbed.runs.console import Console
 
@@ -32,12 +32,13 @@ def run(name: str, quick: bool, path: Path) -> None:
     console = Console()
     names = NAMES if name == "all" else (name,)
     done: list[Reproduction] = []
+    page = path / "report.html"
     with console.progress(len(names), 0, "reproducing", "figure") as progress:
         for i, one in enumerate(names, 1):
             done.append(reproduce(one, quick, path))
             console.print(_table(done[-1]))
+            page = write_page(kept(path), path)  # an interruption loses no figure
             progress(i)
-    page = write_page(done, path)
     claims = [(one.name, claim) for one in done for claim in one.claims]
     failed = [f"{who}: {claim.text}" for who, claim in claims if not claim.passed]
     console.print(f"\n{len(claims) - len(failed)} of {len(claims)} claims hold.")

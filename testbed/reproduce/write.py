@@ -36,7 +36,8 @@ def _render(done: Sequence[Reproduction]) -> str:
         "<h1>Networks at initialization against the literature</h1>"
         f'<p class="reading">{held} of {len(claims)} claims hold.</p>'
         f'<p class="note">{note}Every claim compares a number measured here with one '
-        "that theory gives, within the stated tolerance; nothing is fitted.</p>"
+        "that theory gives, or with a bound whose reason stands beside it; the laws "
+        "have no fitted parameter.</p>"
     )
     sections = [
         (one.name, f"{i}. {one.title}", _section(one)) for i, one in enumerate(done, 1)

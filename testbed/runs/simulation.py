@@ -99,41 +99,46 @@ def _draw(
     """Draws all networks, a call of the program at a time, saving as it goes."""
     sampler = LayerSampler(build_network(config.model, config.n_out), config.antithetic)
     key = jax.random.key(config.seed)
-    histograms = {
-        name: Histogram.covering(getattr(laws, name).values()) for name in QUANTITIES
-    }
+    histograms: dict[str, Histogram] = {}
     checkpoints = Checkpoints(folder.checkpoints, config.run.checkpoint_seconds)
     done, moments = 0, None
     if folder.resumed:
-        like = {
-            "moments": LayerMoments.zeros(config.model.depth or 0),
-            "counts": {q: h.counts for q, h in histograms.items()},
-        }
+        blank = {str(name): Histogram.blank() for name in QUANTITIES}
+        like = _state(LayerMoments.zeros(config.model.depth or 0), blank)
         found = checkpoints.restore(like)
         if found is not None:
             done, state = found
             moments = state["moments"]
-            for name, histogram in histograms.items():
-                histogram.counts += np.asarray(state["counts"][name])
+            histograms = {
+                name: Histogram(state["edges"][name], state["counts"][name])
+                for name in QUANTITIES
+            }
         console.say(f"resuming at network {done:,}")
     with console.progress(config.samples, done, "drawing", "network") as progress:
         for now, part, ends in sampler.chunks(key, config.samples, done):
             moments = part if moments is None else merge_layers(moments, part)
-            for name, histogram in histograms.items():
-                histogram.add(ends[name])
-            state = {
-                "moments": moments,
-                "counts": {q: h.counts for q, h in histograms.items()},
-            }
-            checkpoints.save_if_due(now, state)
+            for name in QUANTITIES:
+                if name not in histograms:
+                    choices = getattr(laws, name).values()
+                    histograms[name] = Histogram.covering(choices, ends[name])
+                histograms[name].add(ends[name])
+            checkpoints.save_if_due(now, _state(moments, histograms))
             progress(now)
     checkpoints.close()
     assert moments is not None
     return moments, histograms
 
 
+def _state(moments: LayerMoments, histograms: dict[str, Histogram]) -> dict[str, Any]:
+    return {
+        "moments": moments,
+        "edges": {name: histograms[name].edges for name in QUANTITIES},
+        "counts": {name: histograms[name].counts for name in QUANTITIES},
+    }
+
+
 def _check_alive(config: SimulateConfig, moments: LayerMoments) -> None:
-    alive = int(moments.log_norm.count[-1])
+    alive = int(min(moments.log_norm.count[-1], moments.log_norm.groups[-1]))
     if alive < 3:  # a variance and its error need as many
         raise RunError(
             f"only {alive} of {config.samples} networks are alive at the last layer; "

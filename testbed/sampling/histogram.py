@@ -24,12 +24,27 @@ class Histogram:
     counts: np.ndarray
 
     @classmethod
-    def covering(cls, laws: Iterable[Law]) -> "Histogram":
-        """Empty, with edges that cover all of the laws generously."""
+    def blank(cls) -> "Histogram":
+        """Of the shape that all have, to restore one into."""
+        return cls(np.zeros(_BINS), np.zeros(_BINS + 1, np.int64))
+
+    @classmethod
+    def covering(cls, laws: Iterable[Law], first: np.ndarray) -> "Histogram":
+        """Empty, with edges that cover the laws, and the first of the numbers.
+
+        The latter because networks may lie far from every law: narrow vanilla ones
+        freeze at great depth, once all of their units are off.
+        """
         laws = list(laws)
         means = np.array([float(law.mean()) for law in laws])
         reach = _REACH * np.sqrt([float(law.var()) for law in laws])
-        edges = np.linspace((means - reach).min(), (means + reach).max(), _BINS)
+        low, high = (means - reach).min(), (means + reach).max()
+        first = first[np.isfinite(first)]
+        if first.size:
+            margin = np.ptp(first) / 2
+            low = min(low, first.min() - margin)
+            high = max(high, first.max() + margin)
+        edges = np.linspace(low, high, _BINS)
         return cls(edges, np.zeros(_BINS + 1, np.int64))
 
     def add(self, x: np.ndarray) -> None:

@@ -25,6 +25,7 @@ _BATCH_NUMBERS_ELSEWHERE = 2**25
 # Random numbers in one call, between two looks at the clock.
 _CALL_NUMBERS = {"cpu": 2**27}
 _CALL_NUMBERS_ELSEWHERE = 2**33
+_CALL_NETWORKS = 2**20  # whose results are on the host at a time
 
 
 def check_samples(samples: int, least: int = 2) -> None:
@@ -69,11 +70,16 @@ def stream(
     The results of a call have a leading axis over its batches, on the host.
     """
     batch = min(batch, 1 << (samples - 1).bit_length())
+    if start < samples and start % batch:
+        rule = f"is no multiple of the batch, {batch} networks on this device"
+        remedy = "go on with the kind of device that it was begun on"
+        raise UserError("start", start, rule, remedy)
     batches = -(-samples // batch)
     room = _CALL_NUMBERS.get(jax.default_backend(), _CALL_NUMBERS_ELSEWHERE)
     devices = jax.local_device_count()
     each = batch * shape.width * shape.depth
-    length = min(max(room // each, 1) * devices, -(-batches // devices) * devices)
+    most = min(max(room // each, 1), max(_CALL_NETWORKS // batch, 1))
+    length = min(most * devices, -(-batches // devices) * devices)
     program = _compiled(draw, shape, batch, length)
     done = -(-start // batch)
     while done < batches:

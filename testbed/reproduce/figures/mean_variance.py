@@ -168,7 +168,7 @@ def _vanilla(vanilla: dict[int, Moments], balanced: dict[int, Moments]) -> list[
             7.5,
             kappa_error,
             bias=0.5,
-            why="7 to 8, as the docstring of layer_law has it",
+            why="7 to 8, a coefficient that was measured, not derived",
         ),
         above(f"{what} and the exact fully connected one", distance(connected), 4),
         above(
