@@ -8,6 +8,7 @@ from pathlib import Path
 
 import numpy as np
 
+from testbed.divergence.collapse import Collapse
 from testbed.errors import RunError
 from testbed.reports import style
 from testbed.reports.page import document, image, table
@@ -114,7 +115,7 @@ def _exponents(groups: Sequence[Group]) -> str:
                         f"{what}^a at {at} = {fit.at:.4g}",
                         _exponent(law.exponent, law.interval),
                         str(law.points),
-                        fit.agreement,
+                        "censored" if law.never else fit.agreement,
                         law.reason or _left(law.never, law.missing),
                     )
                 )
@@ -124,7 +125,7 @@ def _exponents(groups: Sequence[Group]) -> str:
                     "d^b n^a, all cells: a",
                     _exponent(joint.width_exponent, joint.width_interval),
                     str(joint.points),
-                    joint.agreement,
+                    "censored" if joint.never else joint.agreement,
                     joint.reason or _left(joint.never, joint.missing),
                 )
             )
@@ -172,7 +173,7 @@ def _collapse_table(groups: Sequence[Group]) -> str:
                     one.name,
                     _exponent(one.quality, one.interval),
                     "–" if np.isnan(one.misfit) else f"{one.misfit:.2g}",
-                    "worse" if one.worse else ("best" if one is ranking[0] else "open"),
+                    _standing(one, ranking),
                 )
                 for one in ranking
             ]
@@ -189,6 +190,12 @@ def _collapse_table(groups: Sequence[Group]) -> str:
         "same variable as d²/n.</p>"
     )
     return note + "".join(parts) if parts else "<p>Too few widths and depths.</p>"
+
+
+def _standing(one: Collapse, ranking: Sequence[Collapse]) -> str:
+    if one is not ranking[0]:
+        return "worse" if one.worse else "open"
+    return "best" if all(other.worse for other in ranking[1:]) else "lowest, open"
 
 
 def _runs(gathered: Gathered, out: Path) -> str:

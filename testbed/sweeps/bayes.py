@@ -6,14 +6,16 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from scipy import stats
 
-from testbed.sweeps.points import Settings, draw
-from testbed.sweeps.spec import Parameter
+from testbed.errors import UserError
+from testbed.sweeps.points import Settings, draw, point_name
+from testbed.sweeps.spec import Parameter, config_of
 
 if TYPE_CHECKING:
     from testbed.sweeps.store import Store
 
 FIRST = 5  # random points before the process is asked
 CANDIDATES = 2000
+MOST_COMPARED = 300  # of these: checking a config takes a millisecond
 
 
 def propose(store: "Store", session: str) -> None:
@@ -32,7 +34,14 @@ def propose(store: "Store", session: str) -> None:
     if waiting or len(known) >= sweep.run_cap:
         return
     rng = np.random.default_rng((store.seed, len(known)))
-    candidates = [_candidate(store, rng) for _ in range(CANDIDATES)]
+    names = {p.name for p in known}
+    candidates = []
+    for _ in range(CANDIDATES):  # new ones, which the program accepts
+        settings = _candidate(store, rng)
+        if len(candidates) < MOST_COMPARED and _is_new(store, settings, names):
+            candidates.append(settings)
+    if not candidates:
+        return
     results = [(p.settings, metric_of(sweep, store.summary(p))) for p in known]
     seen = [(s, y) for s, y in results if y is not None]
     if len(seen) < FIRST:
@@ -41,12 +50,20 @@ def propose(store: "Store", session: str) -> None:
     store.propose(candidates[_best(sweep.parameters, seen, candidates)])
 
 
+def _is_new(store: "Store", settings: Settings, names: set[str]) -> bool:
+    try:
+        config_of(store.sweep, settings)
+    except UserError:
+        return False
+    return point_name(store.sweep, settings) not in names
+
+
 def metric_of(sweep, summary: dict[str, Any] | None) -> float | None:
     """The metric to be minimized, from a summary; None if it is not there."""
     value: Any = summary
     for part in str(sweep.metric.get("name")).split("."):
         value = value.get(part) if isinstance(value, dict) else None
-    if value is None or not np.isfinite(value):
+    if not isinstance(value, int | float) or not np.isfinite(value):
         return None
     return -float(value) if sweep.metric.get("goal") == "maximize" else float(value)
 

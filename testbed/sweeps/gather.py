@@ -76,7 +76,7 @@ def gather(paths: Iterable[Path | str]) -> Gathered:
     for folder in folders:
         try:
             read = _read_run(folder)
-        except (KeyError, ValueError, TypeError, OSError) as error:
+        except (LookupError, ValueError, TypeError, OSError, AttributeError) as error:
             reason = f"damaged: {type(error).__name__}: {error}"
             problems.append((str(folder), reason[:200]))
             continue

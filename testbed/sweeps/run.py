@@ -48,7 +48,8 @@ def run(options: argparse.Namespace) -> None:
     session = f"{int(time.time())}-{secrets.token_hex(3)}"
     for point, error in refuse(store, session, only):
         console.print(f"refused: point {point.index} ({point.name}): {error}")
-    if options.index or options.shard:
+    if options.index is not None or options.shard is not None:
+        _check_piece(store, only, options)
         work(store, session, only)
     else:
         _run_workers(store, session, options.jobs, console)
@@ -143,7 +144,10 @@ def _close(store: Store, only: Only, console: Console) -> None:
         failure = store.failure(point) or {}
         error = str(failure.get("error")).strip().splitlines()[-1]
         console.print(f"failed: point {point.index} ({point.name}): {error}")
-    console.print(f"{done} of {len(points)} points done, {len(failed)} failed.")
+    total = len(points)
+    if store.sweep.method == "bayes":
+        total = max(total, _total(store, points))
+    console.print(f"{done} of {total} points done, {len(failed)} failed.")
     console.print(f"Map and report: python scripts/report.py {store.path}")
     if failed:
         raise RunError(
@@ -152,13 +156,20 @@ def _close(store: Store, only: Only, console: Console) -> None:
         )
 
 
+def _check_piece(store: Store, only: Only, options: argparse.Namespace) -> None:
+    slurm.check_independent(store)
+    if options.index is not None and not any(map(only, store.points())):
+        rule = f"is beyond the last point, {len(store.points()) - 1}"
+        raise UserError("index", options.index, rule, "see --list")
+
+
 def _filter(options: argparse.Namespace) -> Only:
-    if options.index and options.shard:
+    if options.index is not None and options.shard is not None:
         rule = f"cannot be given together with --shard={options.shard}"
         raise UserError("index", options.index, rule, "leave one of the two out")
-    if options.index:
+    if options.index is not None:
         return index_filter(_indices(options.index))
-    if options.shard:
+    if options.shard is not None:
         shard, _, shards = options.shard.partition("/")
         if not (shard.isdigit() and shards.isdigit() and int(shard) < int(shards)):
             rule = "must be I/N with 0 <= I < N"

@@ -14,7 +14,7 @@ def script(store: Store) -> str:
     Raises:
       UserError: a bayes sweep, whose points depend on one another.
     """
-    _check_independent(store)
+    check_independent(store)
     last = len(store.points()) - 1
     command = shlex.join(["python", "scripts/sweep.py", "--dir", str(store.path)])
     return (
@@ -40,7 +40,7 @@ def submit(store: Store, shards: int, parameters: Sequence[str]) -> list[Any]:
     Raises:
       UserError: submitit is not installed, or a bayes sweep.
     """
-    _check_independent(store)
+    check_independent(store)
     try:
         import submitit
     except ImportError:
@@ -65,17 +65,19 @@ def submit(store: Store, shards: int, parameters: Sequence[str]) -> list[Any]:
 
 def run_shard(path: str, shard: int, shards: int) -> int:
     """Runs one shard in this process; returns how many points of it are done."""
+    import secrets
     from pathlib import Path
 
     from testbed.sweeps.store import open_store
     from testbed.sweeps.work import shard_filter, work
 
     store, only = open_store(None, Path(path)), shard_filter(shard, shards)
-    work(store, f"shard-{shard}-of-{shards}", only)
+    work(store, f"shard-{shard}-of-{shards}-{secrets.token_hex(4)}", only)
     return sum(store.state(p) == "done" for p in store.points() if only(p))
 
 
-def _check_independent(store: Store) -> None:
+def check_independent(store: Store) -> None:
+    """Raises UserError for a sweep whose points depend on one another."""
     if store.sweep.method == "bayes":
         rule = "its points depend on the results of earlier ones"
         raise UserError("method", "bayes", rule, "run it with --jobs on one machine")

@@ -52,13 +52,16 @@ class Store:
 
     def __init__(self, path: Path, sweep: Sweep, seed: int):
         self.path, self.sweep, self.seed = path, sweep, seed
-        for name in ("points", "claims", "failures"):
+        for name in ("points", "claims", "failures", "logs"):
             (path / name).mkdir(parents=True, exist_ok=True)
+        self._fixed: list[Point] | None = None
 
     # Points
 
     def points(self) -> list[Point]:
         """All points that are known: of a bayes sweep, those proposed so far."""
+        if self._fixed is not None:
+            return self._fixed
         sweep = self.sweep
         if sweep.method == "bayes":
             settings = self._proposals()
@@ -68,11 +71,18 @@ class Store:
             settings = [next(source) for _ in range(sweep.run_cap)]
         else:
             settings = grid(sweep)[: sweep.run_cap]
-        return [Point(i, point_name(sweep, s), s) for i, s in enumerate(settings)]
+        points = [Point(i, point_name(sweep, s), s) for i, s in enumerate(settings)]
+        if sweep.method != "bayes":  # the others never change
+            self._fixed = points
+        return points
 
     def propose(self, settings: Settings) -> None:
         """Adds a point to a bayes sweep; call it under `lock`."""
-        with open(self.path / "proposals.jsonl", "a") as file:
+        path = self.path / "proposals.jsonl"
+        if path.exists():  # what a kill left behind the last newline goes
+            whole, newline, _ = path.read_text().rpartition("\n")
+            path.write_text(whole + newline)
+        with open(path, "a") as file:
             file.write(json.dumps(settings) + "\n")
             file.flush()
             os.fsync(file.fileno())
@@ -94,7 +104,7 @@ class Store:
         return found if found and found.get("status") == "done" else None
 
     def failure(self, point: Point) -> dict[str, Any] | None:
-        """{error, session, deaths} of a point that failed or whose worker died."""
+        """{error, sessions, deaths} of a point that failed or whose worker died."""
         return _read(self.path / "failures" / f"{point.name}.json")
 
     def state(self, point: Point, session: str | None = None) -> str:
@@ -105,14 +115,15 @@ class Store:
             return "running"
         failure = self.failure(point)
         if failure and failure["error"]:
-            if session is None or failure["session"] == session:
+            if session is None or session in failure["sessions"]:
                 return "failed"
         return "waiting"
 
     def fail(self, point: Point, error: str, session: str) -> None:
         """Records that a point failed."""
-        known = self.failure(point) or {"deaths": 0}
-        known |= {"error": error, "session": session, "settings": point.settings}
+        known = self.failure(point) or {"deaths": 0, "sessions": []}
+        sessions = [*known["sessions"], session]  # each start tries it once
+        known |= {"error": error, "sessions": sessions, "settings": point.settings}
         _write(self.path / "failures" / f"{point.name}.json", known)
 
     def succeed(self, point: Point) -> None:
@@ -178,11 +189,13 @@ class Store:
         return True
 
     def _count_death(self, point: Point, session: str) -> None:
-        known = self.failure(point) or {"error": None, "session": session, "deaths": 0}
+        known = self.failure(point) or {"error": None, "sessions": []}
+        if known.get("died_in") != session:  # a start that was ended is no death
+            known |= {"deaths": 0, "died_in": session}
         known["deaths"] += 1
-        if known["deaths"] % MOST_DEATHS == 0:
+        if known["deaths"] >= MOST_DEATHS:
             known["error"] = f"{known['deaths']} workers died at it (killed, or memory)"
-            known["session"] = session
+            known["sessions"] = [*known["sessions"], session]
         known["settings"] = point.settings
         _write(self.path / "failures" / f"{point.name}.json", known)
 

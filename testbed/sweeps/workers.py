@@ -5,7 +5,8 @@ import subprocess
 import sys
 from pathlib import Path
 
-from testbed.sweeps.store import Store
+from testbed.errors import RunError
+from testbed.sweeps.store import MOST_DEATHS, Store
 
 _MODULE = "testbed.sweeps.worker"
 
@@ -21,10 +22,8 @@ class Workers:
 
     def __init__(self, store: Store, session: str, jobs: int):
         self._store, self._session = store, session
-        self._count = 0
-        logs = store.path / "logs"
-        logs.mkdir(exist_ok=True)
-        self._logs = logs
+        self._count = self._deaths = 0
+        self._logs = store.path / "logs"
         self._processes = [self._start() for _ in range(jobs)]
 
     def busy(self) -> bool:
@@ -35,6 +34,11 @@ class Workers:
             if code is None:
                 kept.append(process)
             elif code != 0 and self._waiting():
+                self._deaths += 1
+                if self._deaths > MOST_DEATHS * len(self._store.points()):
+                    raise RunError(
+                        f"workers keep dying; the last one's words are in {self._logs}"
+                    )
                 kept.append(self._start())
         self._processes = kept
         if not kept and self._waiting():  # a claim went stale meanwhile

@@ -90,6 +90,8 @@ def test_failures_belong_to_a_session_and_success_forgets_them(sweep_file, tmp_p
     assert store.state(first, "two") == "waiting" and store.state(first) == "failed"
     with store.lock():
         assert not store.claim(first, SESSION) and store.claim(second, SESSION)
+    store.fail(first, "again", "two")  # of another runner: neither tries it again
+    assert store.state(first, SESSION) == store.state(first, "two") == "failed"
     store.succeed(first)
     assert store.failure(first) is None
 
@@ -125,3 +127,6 @@ def test_a_torn_proposal_is_not_a_point(sweep_file, tmp_path):
     with open(store.path / "proposals.jsonl", "a") as file:
         file.write('{"model.width": 1')
     assert [p.settings["model.width"] for p in store.points()] == [8]
+    with store.lock():
+        store.propose({"model.width": 12, "model.depth": 2, "samples": 300})
+    assert [p.settings["model.width"] for p in store.points()] == [8, 12]
