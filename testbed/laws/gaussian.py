@@ -9,7 +9,7 @@ arXiv:1711.00165; Matthews et al. 2018, arXiv:1804.11271.  The laws of norms fol
 """
 
 import dataclasses
-from typing import cast
+from typing import Any, cast
 
 import numpy as np
 from numpy.typing import ArrayLike
@@ -19,7 +19,7 @@ from testbed.errors import UserError
 from testbed.laws.law import Law
 
 
-@dataclasses.dataclass(frozen=True)
+@dataclasses.dataclass(frozen=True, eq=False)
 class LogRatioLaw:
     """log of a ratio of squared norms of two n-vectors of Gaussian pairs.
 
@@ -28,7 +28,7 @@ class LogRatioLaw:
     (u_i, v_i) independent over i, of variances 1 and e^loc and correlation rho.
 
     Attributes:
-      width: n.
+      width: n; this and the others may be arrays that broadcast.
       rho: correlation of u_i and v_i; |rho| < 1.
       loc: log of the ratio of variances.
 
@@ -36,13 +36,13 @@ class LogRatioLaw:
     proportional to cosh(w/2) / (sinh^2(w/2) + 1 - rho^2)^((n + 1)/2), hence Student's.
     """
 
-    width: int
-    rho: float
-    loc: float = 0.0
+    width: Any
+    rho: Any
+    loc: Any = 0.0
 
     @property
-    def _scale(self) -> float:
-        return float(np.sqrt((1 - self.rho**2) / self.width))
+    def _scale(self) -> Any:
+        return np.sqrt((1 - np.asarray(self.rho) ** 2) / self.width)
 
     def _half(self, x: ArrayLike) -> np.ndarray:
         # Far beyond all mass; cosh and sinh of more would overflow.
@@ -51,17 +51,17 @@ class LogRatioLaw:
     def _student(self, x: ArrayLike) -> np.ndarray:
         return np.sinh(self._half(x)) / self._scale
 
-    def mean(self) -> float:
+    def mean(self) -> Any:
         """E X, by symmetry `loc`."""
         return self.loc
 
-    def var(self) -> float:
+    def var(self) -> Any:
         """Var X, see `log_ratio_var`."""
-        return float(log_ratio_var(self.width, self.rho))
+        return log_ratio_var(self.width, self.rho)
 
-    def std(self) -> float:
+    def std(self) -> Any:
         """Standard deviation of X."""
-        return float(np.sqrt(self.var()))
+        return np.sqrt(self.var())
 
     def pdf(self, x: ArrayLike) -> np.ndarray:
         """Density at x."""
@@ -85,8 +85,8 @@ class LogRatioLaw:
         return self.ppf(np.random.default_rng(random_state).random(size))
 
 
-def log_ratio_var(width: int, rho: ArrayLike) -> np.ndarray:
-    """Variance of `LogRatioLaw`, about 4 (1 - rho^2) / n, for rho of any shape.
+def log_ratio_var(width: ArrayLike, rho: ArrayLike) -> np.ndarray:
+    """Variance of `LogRatioLaw`, about 4 (1 - rho^2) / n, for arrays that broadcast.
 
     With T = sqrt(n) sinh u, u has density proportional to cosh(u)^-n, and
 
@@ -94,22 +94,25 @@ def log_ratio_var(width: int, rho: ArrayLike) -> np.ndarray:
 
     by the trapezoid rule, which converges geometrically here.
     """
-    reach = min(40.0, 9 / np.sqrt(width) + 45 / width)  # cosh(u)^-n < 1e-17 beyond
-    u = np.linspace(-reach, reach, 2001)
-    weight = np.exp(-width * np.log(np.cosh(u)))
-    weight /= weight.sum()
+    n = np.asarray(width, np.float64)[..., None]
+    reach = np.minimum(40.0, 9 / np.sqrt(n) + 45 / n)  # cosh(u)^-n < 1e-17 beyond
+    u = reach * np.linspace(-1, 1, 2001)
+    weight = np.exp(-n * np.log(np.cosh(u)))
+    weight /= weight.sum(-1, keepdims=True)
     root = np.sqrt(1 - np.asarray(rho, np.float64)[..., None] ** 2)
     return 4 * np.sum(weight * np.arcsinh(root * np.sinh(u)) ** 2, -1)
 
 
-def gaussian_log_norm(width: int, depth: int, alpha: float, lam: float) -> LogRatioLaw:
+def gaussian_log_norm(
+    width: ArrayLike, depth: ArrayLike, alpha: float, lam: float
+) -> LogRatioLaw:
     """Infinite-width law of log(|z_d|^2 / |z_0|^2), of vanilla and Balanced alike.
 
     Its mean is d log r^2 and its variance about 4 (1 - c^{2d}) / n: it does not widen
     with depth.
 
     Args:
-      width: n.
+      width: n, of any shape that broadcasts with that of depth.
       depth: d.
       alpha: weight of the skip.
       lam: weight of the branch; not 0.
@@ -128,24 +131,27 @@ def gaussian_log_norm(width: int, depth: int, alpha: float, lam: float) -> LogRa
     if lam == 0 or not np.isfinite(r2):
         rule = "must be finite and not 0, alpha finite"
         raise UserError("lam", lam, rule, "give the branch a weight")
-    rho = float((alpha / np.sqrt(r2)) ** depth)
-    if not abs(rho) < 1:
+    depth = np.asarray(depth, np.float64)
+    rho = (alpha / np.sqrt(r2)) ** depth
+    if not np.all(np.abs(rho) < 1):
         rule = f"is lost in rounding beside alpha={alpha}"
         raise UserError("lam", lam, rule, "give the branch more weight")
-    return LogRatioLaw(width, rho, float(depth * np.log(r2)))
+    return LogRatioLaw(np.asarray(width), rho, depth * np.log(r2))
 
 
-def gaussian_log_hidden(width: int, depth: int, alpha: float, lam: float) -> Law:
+def gaussian_log_hidden(
+    width: ArrayLike, depth: ArrayLike, alpha: float, lam: float
+) -> Law:
     """Infinite-width law of log(|z_d|^2 / n): log(r^{2d} chi^2_n / n).
 
     Raises:
       UserError: a size below 1, or alpha = lam = 0.
     """
     _check_size("width", width)
-    return _log_chi2(depth, alpha, lam, width, np.log(width))
+    return _log_chi2(depth, alpha, lam, np.asarray(width), np.log(width))
 
 
-def gaussian_log_output(depth: int, alpha: float, lam: float, n_out: int) -> Law:
+def gaussian_log_output(depth: ArrayLike, alpha: float, lam: float, n_out: int) -> Law:
     """Infinite-width law of log|z_out|^2 for |x|^2 = n_in: log(r^{2d} chi^2_{n_out}).
 
     The density is e^{kt/2} exp(-e^t/2) / (2^{k/2} Gamma(k/2)), k = n_out, at r = 1; its
@@ -167,10 +173,12 @@ def _log_chi2(depth, alpha, lam, dof, log_divisor) -> Law:
     if not (r2 > 0 and np.isfinite(r2)):
         rule = "alpha and lam must be finite and not both 0"
         raise UserError("lam", lam, rule, "give lam or alpha a value")
-    law = stats.loggamma(dof / 2, loc=depth * np.log(r2) + np.log(2) - log_divisor)
+    law = stats.loggamma(
+        dof / 2, loc=np.asarray(depth) * np.log(r2) + np.log(2) - log_divisor
+    )
     return cast(Law, law)
 
 
-def _check_size(name: str, value: int) -> None:
-    if value < 1:
+def _check_size(name: str, value: ArrayLike) -> None:
+    if np.any(np.asarray(value) < 1):
         raise UserError(name, value, "must be at least 1", "use 1 or more")

@@ -112,3 +112,18 @@ def test_mistakes_are_named(make, field):
     """A setting without a law is refused by name."""
     with pytest.raises(UserError, match=f"^{field}="):
         make()
+
+
+def test_widths_and_depths_broadcast():
+    """A law over widths (2,) and depths (3, 1) is the (3, 2) laws one by one."""
+    widths, depths = np.array([8, 300]), np.array([[1], [4], [50]])
+    law = gaussian_log_norm(widths, depths, 0.8, 0.7)
+    x = 0.3 + law.mean()
+    assert law.var().shape == law.cdf(x).shape == (3, 2)
+    for i, depth in enumerate(depths[:, 0]):
+        for j, width in enumerate(widths):
+            one = gaussian_log_norm(int(width), int(depth), 0.8, 0.7)
+            np.testing.assert_allclose(law.var()[i, j], one.var(), rtol=1e-12)
+            at = one.mean() + 0.3
+            np.testing.assert_allclose(law.cdf(x)[i, j], one.cdf(at), rtol=1e-12)
+            np.testing.assert_allclose(law.pdf(x)[i, j], one.pdf(at), rtol=1e-12)
