@@ -4,10 +4,12 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+import yaml
 
 from testbed.config import preset
 from testbed.runs.folder import RunFolder
 from testbed.settings import flatten, override
+from testbed.sweeps.spec import read_sweep
 from testbed.validation import validate
 
 SMALL = """# Question: which law?
@@ -69,3 +71,16 @@ def finished_run():
         return path
 
     return make
+
+
+@pytest.fixture
+def sweep_of(tmp_path):
+    """Reads a sweep made of parameters, or of a whole text."""
+
+    def read(parameters, method="grid", text=None, **more):
+        path = tmp_path / "sweep.yaml"
+        document = {"program": "scripts/train.py", "method": method, **more}
+        path.write_text(text or yaml.safe_dump(document | {"parameters": parameters}))
+        return read_sweep(path)
+
+    return read

@@ -4,24 +4,9 @@ import itertools
 
 import numpy as np
 import pytest
-import yaml
 
 from testbed.sweeps.parameter import DISTRIBUTIONS, Parameter
 from testbed.sweeps.points import draw, drawn, from_unit, grid, point_name
-from testbed.sweeps.spec import read_sweep
-
-
-@pytest.fixture
-def sweep_of(tmp_path):
-    """Reads a sweep made of parameters, or of a whole text."""
-
-    def read(parameters, method="grid", text=None, **more):
-        path = tmp_path / "sweep.yaml"
-        document = {"program": "scripts/train.py", "method": method, **more}
-        path.write_text(text or yaml.safe_dump(document | {"parameters": parameters}))
-        return read_sweep(path)
-
-    return read
 
 
 def test_a_grid_is_every_combination_in_order(sweep_of):

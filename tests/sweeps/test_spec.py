@@ -20,19 +20,6 @@ HEADER = "question scientific nuisance fixed command hardware answer".split()
 each_file = pytest.mark.parametrize("file", FILES, ids=lambda file: file.stem)
 
 
-@pytest.fixture
-def sweep_of(tmp_path):
-    """Reads a sweep made of parameters, or of a whole text."""
-
-    def read(parameters, method="grid", text=None, **more):
-        path = tmp_path / "sweep.yaml"
-        document = {"program": "scripts/train.py", "method": method, **more}
-        path.write_text(text or yaml.safe_dump(document | {"parameters": parameters}))
-        return read_sweep(path)
-
-    return read
-
-
 def points_of(sweep):
     """Its points; of a random or bayes sweep, as many random ones as it may take."""
     if sweep.method == "grid":

@@ -3,25 +3,10 @@
 import math
 
 import pytest
-import yaml
 
 from testbed.errors import UserError
 from testbed.sweeps.points import grid
 from testbed.sweeps.spec import config_of, read_sweep
-
-
-@pytest.fixture
-def sweep_of(tmp_path):
-    """Reads a sweep made of parameters, or of a whole text."""
-
-    def read(parameters, method="grid", text=None, **more):
-        path = tmp_path / "sweep.yaml"
-        document = {"program": "scripts/train.py", "method": method, **more}
-        path.write_text(text or yaml.safe_dump(document | {"parameters": parameters}))
-        return read_sweep(path)
-
-    return read
-
 
 DEPTH = {"model.depth": {"values": [2, 3]}}
 MISTAKES = {
