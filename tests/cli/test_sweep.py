@@ -1,4 +1,4 @@
-"""scripts/sweep.py, report.py and boundary.py as people run them, with real kills."""
+"""scripts/sweep.py and report.py as people run them, with real kills."""
 
 import json
 import os
@@ -41,31 +41,6 @@ parameters:
 """
 
 
-@pytest.fixture(scope="module")
-def environment(tmp_path_factory):
-    """A machine with no login, whose compilations are kept between runs."""
-    kept = tmp_path_factory.mktemp("kept")
-    env = {k: v for k, v in os.environ.items() if not k.startswith("WANDB")}
-    return env | {
-        "JAX_PLATFORMS": "cpu",
-        "NETRC": str(kept / "netrc"),
-        "COLUMNS": "120",
-    }
-
-
-def call(environment, script, *args, check=0):
-    done = subprocess.run(
-        [sys.executable, str(ROOT / "scripts" / script), *map(str, args)],
-        env=environment,
-        capture_output=True,
-        text=True,
-        timeout=300,
-    )
-    assert done.returncode == check, done.stdout + done.stderr
-    assert "Traceback" not in done.stderr, done.stderr
-    return done
-
-
 def summaries(folder):
     """{point: what it measured}, without times and paths."""
     found = {}
@@ -82,63 +57,63 @@ def stamps(folder):
 
 
 @pytest.fixture(scope="module")
-def whole(environment, tmp_path_factory):
+def whole(call, tmp_path_factory):
     """The simulations run by two workers, uninterrupted."""
     path = tmp_path_factory.mktemp("whole")
     (path / "s.yaml").write_text(SIMULATIONS)
     args = (path / "s.yaml", "--dir", path / "dir", "--jobs", "2")
-    done = call(environment, "sweep.py", *args)
+    done = call("sweep.py", *args)
     assert "4 of 4 points done, 0 failed" in done.stdout
     assert "Question: which law do small networks follow?" in done.stdout
     return path
 
 
-def test_started_again_nothing_is_run_twice(environment, whole):
+def test_started_again_nothing_is_run_twice(call, whole):
     """The second start finds all points done, and needs no file."""
     before = stamps(whole / "dir")
     assert len(before) == 4
-    done = call(environment, "sweep.py", "--dir", whole / "dir")
+    done = call("sweep.py", "--dir", whole / "dir")
     assert "4 points (4 done)" in done.stdout and stamps(whole / "dir") == before
 
 
-def test_indices_and_shards_give_the_same_points(environment, whole, tmp_path):
+def test_indices_and_shards_give_the_same_points(call, whole, tmp_path):
     """--index 0-1, --shard 0/2 and 1/2 together are the sweep, to the bit."""
     args = (whole / "s.yaml", "--dir", tmp_path / "dir")
-    call(environment, "sweep.py", *args, "--index", "0-1")
+    call("sweep.py", *args, "--index", "0-1")
     assert len(stamps(tmp_path / "dir")) == 2
     for shard in ("0/2", "1/2"):
-        call(environment, "sweep.py", *args, "--shard", shard)
+        call("sweep.py", *args, "--shard", shard)
     assert summaries(tmp_path / "dir") == summaries(whole / "dir")
 
 
-def test_a_cluster_script_addresses_every_point(environment, whole):
+def test_a_cluster_script_addresses_every_point(call, whole):
     """--print-slurm prints an array of as many jobs as there are points."""
-    done = call(environment, "sweep.py", "--dir", whole / "dir", "--print-slurm")
+    done = call("sweep.py", "--dir", whole / "dir", "--print-slurm")
     assert done.stdout.startswith("#!/bin/bash\n")
     assert "#SBATCH --array=0-3\n" in done.stdout
     assert '--index "$SLURM_ARRAY_TASK_ID"' in done.stdout
 
 
-def test_submitit_runs_the_shards(environment, whole, tmp_path):
+def test_submitit_runs_the_shards(call, whole, tmp_path):
     """Through its local executor, two jobs run the whole sweep."""
     args = (whole / "s.yaml", "--dir", tmp_path / "dir", "--jobs", "2")
-    call(environment, "sweep.py", *args, "--submitit", "cluster=local", "timeout_min=5")
+    call("sweep.py", *args, "--submitit", "cluster=local", "timeout_min=5")
     assert summaries(tmp_path / "dir") == summaries(whole / "dir")
 
 
-def test_a_failed_point_does_not_stop_the_rest_and_is_retried(environment, tmp_path):
+def test_a_failed_point_does_not_stop_the_rest_and_is_retried(call, tmp_path):
     """One point's folder is a file: it fails, the others run; mended, it runs too."""
     (tmp_path / "s.yaml").write_text(SIMULATIONS)
     args = (tmp_path / "s.yaml", "--dir", tmp_path / "dir")
-    listed = call(environment, "sweep.py", *args, "--list").stdout
+    listed = call("sweep.py", *args, "--list").stdout
     name = [w for w in listed.split() if len(w) == 12 and w.isalnum()][0]
     blocked = tmp_path / "dir" / "points" / name
     blocked.write_text("in the way")
-    done = call(environment, "sweep.py", *args, check=1)
+    done = call("sweep.py", *args, check=1)
     assert "3 of 4 points done, 1 failed" in done.stdout and name in done.stdout
     assert "run again to retry" in done.stderr
     blocked.unlink()
-    done = call(environment, "sweep.py", *args)
+    done = call("sweep.py", *args)
     assert "4 of 4 points done, 0 failed" in done.stdout
 
 
@@ -152,10 +127,10 @@ def test_a_failed_point_does_not_stop_the_rest_and_is_retried(environment, tmp_p
         (["--seed", "5"], "belongs to another sweep"),
     ],
 )
-def test_mistakes_are_one_line(environment, whole, args, message):
+def test_mistakes_are_one_line(call, whole, args, message):
     """Exit code 2, and a line that names field, value, rule and remedy."""
     base = (whole / "s.yaml", "--dir", whole / "dir")
-    done = call(environment, "sweep.py", *base, *args, check=2)
+    done = call("sweep.py", *base, *args, check=2)
     assert message in done.stderr and done.stderr.count("\n") == 1
 
 
@@ -165,13 +140,13 @@ def children(pid):
 
 
 @pytest.mark.slow
-def test_killing_worker_and_runner_loses_nothing(environment, tmp_path):
+def test_killing_worker_and_runner_loses_nothing(call, environment, tmp_path):
     """SIGKILL a worker, then the runner and its workers; started again, the table is
     that of an uninterrupted sweep, and report.py reads it.
     """
     (tmp_path / "s.yaml").write_text(TRAININGS)
     args = [str(tmp_path / "s.yaml"), "--dir"]
-    call(environment, "sweep.py", *args, tmp_path / "whole")
+    call("sweep.py", *args, tmp_path / "whole")
     script = str(ROOT / "scripts" / "sweep.py")
     folder = tmp_path / "killed"
 
@@ -198,10 +173,10 @@ def test_killing_worker_and_runner_loses_nothing(environment, tmp_path):
     for pid in last:
         os.kill(pid, signal.SIGKILL)
     assert len(list(folder.glob("points/*/summary.json"))) < 2
-    done = call(environment, "sweep.py", *args, folder)
+    done = call("sweep.py", *args, folder)
     assert "2 of 2 points done, 0 failed" in done.stdout
     for name in ("whole", "killed"):
-        call(environment, "report.py", tmp_path / name)
+        call("report.py", tmp_path / name)
     one, other = (
         pd.read_csv(tmp_path / name / "divergence.csv").drop(columns="run")
         for name in ("whole", "killed")
@@ -212,53 +187,3 @@ def test_killing_worker_and_runner_loses_nothing(environment, tmp_path):
     }
     for path in (tmp_path / "whole").glob("points/*/metrics.jsonl"):
         assert path.read_text() == first[path.parent.name]
-
-
-@pytest.mark.slow
-def test_a_boundary_is_found_resumed_and_reused(environment, tmp_path):
-    """A tiny boundary: costs said first, started again nothing is trained twice."""
-    small = (
-        "data.train_size=16 data.test_size=8 train.steps=6 kernel.probes=4 "
-        "measure.times=3 wandb.mode=disabled train.lr_fraction=0.5"
-    )
-    args = (
-        "--dir",
-        tmp_path / "b",
-        "--widths=6",
-        "--depths=1-4",
-        "--networks=balanced",
-        "--threshold=0.02",
-        "--seeds=2",
-        "--most-seeds=2",
-        "--set",
-        *small.split(),
-    )
-    done = call(environment, "boundary.py", *args, "--dry")
-    assert "Expected: about" in done.stdout and not (tmp_path / "b").exists()
-    done = call(environment, "boundary.py", *args)
-    assert "balanced, width 6: " in done.stdout and "training at depth" in done.stdout
-    found = json.loads((tmp_path / "b" / "boundary.json").read_text())
-    again = call(environment, "boundary.py", *args)
-    assert "training at depth" not in again.stdout
-    assert json.loads((tmp_path / "b" / "boundary.json").read_text()) == found
-    other = ("--dir", tmp_path / "c", *args[2:])
-    reused = call(environment, "boundary.py", *other, "--reuse", tmp_path / "b")
-    assert "training at depth" not in reused.stdout
-    assert (tmp_path / "c" / "report.html").exists()
-
-
-@pytest.mark.parametrize(
-    ("args", "message"),
-    [
-        (["--networks=vanila"], "did you mean 'vanilla'?"),
-        (["--measure=drift"], "did you mean 'kernel_drift'?"),
-        (["--threshold=0"], "threshold=0.0: must be positive"),
-        (["--widths=a"], "widths=a: must be numbers"),
-        (["--depths=5"], "depths=5: must be LOW-HIGH"),
-        (["--set", "train.stepz=3"], "train.steps"),
-    ],
-)
-def test_a_bad_boundary_is_one_line(environment, tmp_path, args, message):
-    """Exit code 2, before anything is trained."""
-    done = call(environment, "boundary.py", "--dir", tmp_path / "b", *args, check=2)
-    assert message in done.stderr and not (tmp_path / "b").exists()
