@@ -1,0 +1,72 @@
+"""Curves before and after: over width, and over the variable that collapses them."""
+
+from collections.abc import Sequence
+
+import numpy as np
+
+from testbed.reports.sweeps.groups import (
+    EXPECTED,
+    Group,
+    collapses,
+    largest_grids,
+    median,
+)
+from testbed.reports.sweeps.picture import (
+    Picture,
+    canvas,
+    depth_colors,
+    log_ticks,
+    note,
+    picture,
+    size_axis,
+)
+from testbed.sweeps.gather import MEASURES
+
+
+def pictures(groups: Sequence[Group]) -> list[Picture]:
+    """A figure for each of the largest grids."""
+    drawn = []
+    for group in largest_grids(groups):
+        found = {m: collapses(group, m) for m in EXPECTED if m in group.values}
+        found = {name: ranking for name, ranking in found.items() if ranking}
+        if found:
+            number = f"-{len(drawn) + 1}" if drawn else ""
+            drawn.append(_draw(group, found, f"collapse{number}"))
+    return drawn
+
+
+def _draw(group: Group, found: dict, name: str) -> Picture:
+    figure, axes = canvas(2, len(found), 6.6)
+    colors = depth_colors(len(group.depths))
+    for column, (measure, ranking) in enumerate(found.items()):
+        values, best = median(group.values[measure]), ranking[0]
+        before = np.broadcast_to(np.array(group.widths), values.shape)
+        top, bottom = axes[:, column]
+        for i, depth in enumerate(group.depths):
+            finite = np.isfinite(values[i])
+            kind = {"color": colors[i], "markersize": 4.5}
+            label = f"d = {depth}"
+            top.plot(before[i][finite], values[i][finite], "o-", label=label, **kind)
+            bottom.plot(best.x[i][finite], values[i][finite], "o", **kind)
+        for ax, label in ((top, "width n"), (bottom, best.name)):
+            ax.set_xscale("log")
+            ax.set_yscale("log")
+            ax.set_xlabel(label)
+            ax.set_ylabel(MEASURES[measure])
+            log_ticks(ax.yaxis)
+        size_axis(top.xaxis, group.widths)
+        log_ticks(bottom.xaxis)
+        bottom.set_title(f"quality {best.quality:.2g}")
+    handles, labels = axes[0, 0].get_legend_handles_labels()
+    figure.legend(handles, labels, loc="outside lower center", ncols=8, fontsize=8)
+    note(figure, group.label)
+    return picture(name, "Collapse", figure, _CAPTION)
+
+
+_CAPTION = (
+    "Top: against width. Bottom: the same points against the variable that collapses "
+    "them best among 1/n, d/n, d/sqrt(n) (the same variable as d^2/n), d, beta, NTK "
+    "dispersion and interlayer part of beta. Quality: 0 perfect, 1 worthless; "
+    "whether the best is proven better than the others is in the table. On one curve: "
+    "that variable decides."
+)

@@ -1,0 +1,220 @@
+"""Every measure against every setting that was varied."""
+
+import dataclasses
+from collections.abc import Sequence
+from typing import Any
+
+import numpy as np
+
+from testbed.divergence.scaling import PowerLaw, log_medians, power_law
+from testbed.reports import style
+from testbed.reports.sweeps.groups import REPLICATES, label_of, median
+from testbed.reports.sweeps.picture import (
+    Picture,
+    canvas,
+    depth_colors,
+    log_ticks,
+    note,
+    picture,
+    size_axis,
+)
+from testbed.sweeps.gather import MEASURES, Table, varied_in
+from testbed.sweeps.read_run import RATIO
+
+_MOST_LINES = 12
+_MOST_FIGURES = 4
+SIZES = ("model.width", "model.depth")
+
+
+@dataclasses.dataclass(frozen=True, eq=False)
+class Line:
+    """A measure along one setting, the others fixed.
+
+    Attributes:
+      fixed: the others, by dotted name.
+      x: of the setting, increasing, (P,).
+      y: of the networks at each, nan where there are fewer, (P, seeds).
+    """
+
+    fixed: dict[str, Any]
+    x: np.ndarray
+    y: np.ndarray
+
+    def law(self) -> PowerLaw:
+        """y = A x^a, fitted to medians."""
+        return power_law(self.x, self.y)
+
+
+def axes_of(networks: Table) -> list[str]:
+    """Settings with several numbers, replicates left out.
+
+    Where not depths but their ratios to widths form a grid with the widths, the ratio
+    takes the place of depth.
+    """
+    names = [n for n in varied_in(networks) if n not in REPLICATES]
+    names = [n for n in names if is_numeric(networks[n])]
+    if set(SIZES) <= set(names):
+        cells = networks[[*SIZES, RATIO]].drop_duplicates()
+        widths, depths, ratios = cells.nunique()
+        if len(cells) == widths * ratios and len(cells) < widths * depths:
+            names = [RATIO if n == "model.depth" else n for n in names]
+    return names
+
+
+def facets_of(networks: Table) -> list[str]:
+    """Settings with several values that are not numbers, as the kind of network."""
+    names = [n for n in varied_in(networks) if n not in REPLICATES]
+    return [n for n in names if not is_numeric(networks[n])]
+
+
+def is_numeric(column: Table) -> bool:
+    """Whether every known value is a number, and no truth value."""
+    known = column.dropna()
+    return all(isinstance(v, int | float) and not isinstance(v, bool) for v in known)
+
+
+def measures_of(networks: Table) -> dict[str, str]:
+    """The measures that have values, with titles; last what a search optimizes."""
+    named = MEASURES | {"metric": "metric"}
+    known = {m: networks[m].notna().any() for m in named if m in networks}
+    return {m: named[m] for m, there in known.items() if there}
+
+
+def lines(networks: Table, axis: str, measure: str) -> list[Line]:
+    """A `Line` for every combination of the other settings."""
+    others = [n for n in (*facets_of(networks), *axes_of(networks)) if n != axis]
+    if not others:
+        return [_line({}, networks, axis, measure)]
+    parts = networks.groupby(others, sort=True, dropna=False)
+    return [
+        _line(dict(zip(others, key, strict=True)), part, axis, measure)
+        for key, part in parts
+    ]
+
+
+def are_lines(found: Sequence[Line]) -> bool:
+    """Whether points share their other settings: a grid, and not a random search."""
+    points = sum(len(line.x) for line in found)
+    return points >= 2 * len(found)
+
+
+def pictures(networks: Table) -> list[Picture]:
+    """A figure for each combination of settings that are not numbers.
+
+    A row an axis, a column a measure: lines along a grid, points of a random search.
+    """
+    if networks.empty or not axes_of(networks):
+        return []
+    facets = facets_of(networks)
+    scattered = not any(
+        are_lines(lines(networks, axis, "relative_distance"))
+        for axis in axes_of(networks)
+    )
+    parts: list[tuple[str, Table]] = [("", networks)]
+    if facets and not scattered:
+        by = networks.groupby(facets, sort=True, dropna=False)
+        parts = [
+            (label_of(dict(zip(facets, key, strict=True))), part) for key, part in by
+        ]
+        parts.sort(key=lambda part: -len(part[1]))
+    drawn = []
+    for label, part in parts[:_MOST_FIGURES]:
+        if axes_of(part):
+            number = f"-{len(drawn) + 1}" if drawn else ""
+            drawn.append(_draw(part, label, f"dependence{number}"))
+    return drawn
+
+
+def _draw(networks: Table, label: str, name: str) -> Picture:
+    axes, measures = axes_of(networks), measures_of(networks)
+    figure, panels = canvas(len(axes), len(measures), 0.8 + 2.9 * len(axes))
+    for row, axis in enumerate(axes):
+        for column, (measure, title) in enumerate(measures.items()):
+            ax = panels[row, column]
+            found = lines(networks, axis, measure)
+            if are_lines(found) and len(found) <= _MOST_LINES:
+                _draw_lines(ax, found)
+            else:
+                _draw_points(ax, networks, axis, measure)
+            _scales(ax, networks[axis])
+            ax.set_xlabel(axis)
+            ax.set_ylabel(title)
+        handles, labels = panels[row, 0].get_legend_handles_labels()
+        if len(handles) > 1:
+            panels[row, -1].legend(
+                handles, labels, fontsize=7.5, loc="upper left", bbox_to_anchor=(1, 1)
+            )
+    note(figure, label)
+    return picture(name, "Against what was varied", figure, _CAPTION)
+
+
+def _draw_lines(ax, found: Sequence[Line]) -> None:
+    """Medians with 95 % intervals over networks; never departed: a mark at the top."""
+    finite = [median(line.y) for line in found]
+    finite = np.concatenate([m[np.isfinite(m)] for m in finite])
+    top = 1.35 * finite.max() if finite.size else 1.0
+    for line, color in zip(found, depth_colors(len(found)), strict=True):
+        medians = log_medians(line.y)
+        y, used = np.exp(medians.log_y), medians.used
+        label = label_of(line.fixed)
+        ax.plot(line.x[used], y[used], "o-", color=color, label=label, markersize=4)
+        low, high = np.exp(np.quantile(medians.draws[:, used], (0.025, 0.975), 0))
+        ax.vlines(line.x[used], low, high, color=color, alpha=0.5, linewidth=1)
+        never = np.isinf(medians.log_y)
+        kind = {"color": color, "markerfacecolor": "white", "markersize": 5}
+        ax.plot(line.x[never], np.full(never.sum(), top), "^", **kind)
+    if finite.size:
+        ax.set_yscale("log")
+        log_ticks(ax.yaxis)
+
+
+def _draw_points(ax, networks: Table, axis: str, measure: str) -> None:
+    """A point a run, its median over networks."""
+    runs = networks.groupby("run")
+    x = runs[axis].first().to_numpy(float)
+    y = runs[measure].median().to_numpy(float)
+    finite, never = np.isfinite(y), np.isinf(y)
+    ax.plot(x[finite], y[finite], "o", color=style.FINITE, markersize=4.5, alpha=0.8)
+    top = 1.35 * y[finite].max() if finite.any() else 1.0
+    kind = {"color": style.FINITE, "markerfacecolor": "white"}
+    ax.plot(x[never], np.full(never.sum(), top), "^", **kind)
+    if finite.any() and np.all(y[finite] > 0):
+        ax.set_yscale("log")
+        log_ticks(ax.yaxis)
+
+
+def _scales(ax, values: Table) -> None:
+    """A logarithmic axis for positive numbers over a factor of 4 or more."""
+    sizes = np.unique(values.dropna().to_numpy(float))
+    if sizes[0] > 0 and sizes[-1] >= 4 * sizes[0]:
+        ax.set_xscale("log")
+        if len(sizes) <= 8:
+            size_axis(ax.xaxis, sizes)
+        else:
+            log_ticks(ax.xaxis)
+    elif len(sizes) <= 6:
+        size_axis(ax.xaxis, sizes)
+
+
+def _line(fixed: dict, networks: Table, axis: str, measure: str) -> Line:
+    x, y = [], []
+    by = networks.groupby(axis)
+    most = int(by.size().max())
+    for value, part in by:
+        x.append(value)
+        y.append(_padded(part[measure], most))
+    return Line(fixed, np.array(x, float), np.stack(y))
+
+
+def _padded(values: Table, size: int) -> np.ndarray:
+    """Positive values, nan for others and up to `size`."""
+    found = np.full(size, np.nan)
+    found[: len(values)] = values.to_numpy(float)
+    return np.where(found > 0, found, np.nan)
+
+
+_CAPTION = (
+    "Medians over networks, with 95 % intervals of the median where networks share "
+    "their other settings. Open triangles: at least half of the networks never left "
+    "their kernel within the run. Slopes and rank correlations are in the tables."
+)

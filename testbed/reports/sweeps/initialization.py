@@ -1,0 +1,136 @@
+"""Simulations beside their laws: which law is nearer, over depth and width."""
+
+from collections.abc import Sequence
+
+from testbed.reports import style
+from testbed.reports.sweeps.groups import REPLICATES, label_of, text
+from testbed.reports.sweeps.picture import (
+    Picture,
+    canvas,
+    log_ticks,
+    picture,
+    size_axis,
+)
+from testbed.sweeps.gather import Table, varied_in
+
+QUANTITIES = {
+    "log_norm": "log(|z_d|^2 / |z_0|^2)",
+    "log_output": "log|f|^2",
+}
+_LINES = ("-", "--", ":", "-.")
+_COLORS = (style.LINEARIZED, style.FINITE, style.INFINITE)
+_MARKS = "os^Dv*"
+_SIZES = ("model.width", "model.depth")
+
+
+def kinds(laws: Table) -> list[tuple[str, Table]]:
+    """(label, part) by every varied setting but sizes and seeds."""
+    keys = [c for c in varied_in(laws) if c not in (*_SIZES, *REPLICATES)]
+    if not keys:
+        return [("", laws)]
+    parts = laws.groupby(keys, sort=True, dropna=False)
+    return [(label_of(dict(zip(keys, key, strict=True))), part) for key, part in parts]
+
+
+def pictures(laws: Table) -> list[Picture]:
+    """A figure a quantity: distance from each law, and variance, over d/n."""
+    if laws.empty:
+        return []
+    return [
+        _draw(laws[laws["quantity"] == name], name, title)
+        for name, title in QUANTITIES.items()
+        if (laws["quantity"] == name).any()
+    ]
+
+
+def _draw(laws: Table, name: str, title: str) -> Picture:
+    parts = kinds(laws)[:6]
+    figure, axes = canvas(2, len(parts), 6.6)
+    ratios = sorted(set(laws["depth_over_width"]))
+    widths = sorted(set(laws["model.width"]))
+    names = sorted(set(laws["law"]), reverse=True)
+    for column, (label, part) in enumerate(parts):
+        top, bottom = axes[:, column]
+        for width, mark in zip(widths, _MARKS * len(widths), strict=False):
+            at = part[part["model.width"] == width].sort_values("depth_over_width")
+            for law, color, line in zip(names, _COLORS, _LINES, strict=False):
+                one = at[at["law"] == law]
+                x = one["depth_over_width"].to_numpy(float)
+                kind = {"color": color, "marker": mark, "markersize": 5}
+                top.plot(x, one["ks"].to_numpy(float), line, **kind)
+                kind |= {"marker": "", "alpha": 0.6}
+                bottom.plot(x, one["law_var"].to_numpy(float), line, **kind)
+            one = at[at["law"] == names[0]]
+            error = 1.96 * one["var_se"].to_numpy(float)
+            bottom.errorbar(
+                one["depth_over_width"].to_numpy(float), one["var"].to_numpy(float),
+                error, fmt=mark, color=style.INK, markersize=4, linewidth=1,
+            )  # fmt: skip
+        top.axhline(part["ks_noise"].max(), color=style.FAINT, linewidth=1)
+        top.set_title(label)
+        top.set_ylabel("KS distance from the law" if column == 0 else "")
+        bottom.set_ylabel("variance over networks" if column == 0 else "")
+        for ax in (top, bottom):
+            ax.set_xscale("log")
+            ax.set_yscale("log")
+            ax.set_xlabel("d/n")
+            size_axis(ax.xaxis, [float(text(r)) for r in ratios][:8])
+            log_ticks(ax.yaxis)
+    _legend(figure, axes[0, 0], names, widths)
+    caption = (
+        f"{title}. Top: distance of the measured distribution function from that of "
+        "each law, 0 to 1; below the grey line it is within the noise of as many "
+        "networks. Bottom: the measured variance (black, 95 %) and what each law has. "
+        "Look for: the law that stays near as d/n grows."
+    )
+    return picture(f"laws-{name}", f"At initialization: {title}", figure, caption)
+
+
+def _legend(figure, ax, names: Sequence[str], widths: Sequence[int]) -> None:
+    for law, color, line in zip(names, _COLORS, _LINES, strict=False):
+        ax.plot([], [], line, color=color, label=law)
+    for width, mark in zip(widths, _MARKS * len(widths), strict=False):
+        ax.plot([], [], mark, color=style.INK, label=f"n = {width}")
+    figure.legend(loc="outside lower center", ncols=8, fontsize=8)
+
+
+def table_rows(laws: Table) -> list[list[str]]:
+    """One row a simulation: settings, moments with errors, distances, the verdict."""
+    rows = []
+    varied = varied_in(laws)
+    keys = ["run", "quantity"]
+    for (_, quantity), part in laws.groupby(keys, sort=False):
+        first = part.iloc[0]
+        near = part[part["nearest"]]
+        nearest = str(near.iloc[0]["law"]) if len(near) else "-"
+        rows.append(
+            [
+                *(text(first[name]) for name in varied),
+                QUANTITIES.get(str(quantity), str(quantity)),
+                f"{first['mean']:.4f} ± {first['mean_se']:.4f}",
+                f"{first['var']:.4f} ± {first['var_se']:.4f}",
+                "; ".join(f"{r['law']} {r['ks']:.3g}" for _, r in part.iterrows()),
+                f"{first['ks_noise']:.2g}",
+                nearest if first["decided"] else f"{nearest}, open",
+            ]
+        )
+    return rows
+
+
+def table_header(laws: Table) -> list[str]:
+    """Names of the columns of `table_rows`."""
+    names = [name.rpartition(".")[2] for name in varied_in(laws)]
+    return [*names, "quantity", "mean", "variance", "KS distance", "noise", "nearest"]
+
+
+def reading(laws: Table) -> str:
+    """Which law is nearest how often, of the hidden vector's log-norm."""
+    if laws.empty:
+        return ""
+    one = laws[(laws["quantity"] == "log_norm") & laws["nearest"]]
+    count = laws.loc[laws["quantity"] == "log_norm", "run"].nunique()
+    said = [
+        f"{law}: {len(part)} of {count} ({int(part['decided'].sum())} beyond noise)"
+        for law, part in one.groupby("law")
+    ]
+    return "At initialization the law nearest to the log-norms is " + "; ".join(said)

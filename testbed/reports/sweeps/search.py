@@ -1,0 +1,53 @@
+"""How a bayes sweep went: what it minimized, point by point."""
+
+from collections.abc import Mapping
+from typing import Any
+
+import numpy as np
+
+from testbed.reports import style
+from testbed.reports.sweeps.picture import Picture, canvas, log_ticks, picture
+from testbed.sweeps.gather import Table
+
+
+def progress(runs: Table, order: Mapping[str, int]) -> Table:
+    """The runs that have the metric, in the order in which they were proposed.
+
+    Args:
+      runs: of `Gathered`.
+      order: {name of the run's folder: its place}.
+    """
+    found = runs[runs["metric"].notna()].copy()
+    found["place"] = [
+        order.get(str(run).rpartition("/")[2], -1) for run in found["run"]
+    ]
+    return found[found["place"] >= 0].sort_values("place")
+
+
+def pictures(
+    runs: Table, order: Mapping[str, int], metric: Mapping[str, Any]
+) -> list[Picture]:
+    """The metric of each point, and the best so far."""
+    found = progress(runs, order)
+    if found.empty:
+        return []
+    maximize = metric.get("goal") == "maximize"
+    values = found["metric"].to_numpy(float)
+    best = (np.maximum if maximize else np.minimum).accumulate(values)
+    figure, axes = canvas(1, 1, 3.4)
+    ax = axes[0, 0]
+    places = found["place"].to_numpy() + 1
+    ax.plot(places, values, "o", color=style.FINITE, label="a point")
+    ax.step(places, best, where="post", color=style.LINEARIZED, label="best so far")
+    if np.all(values > 0):
+        ax.set_yscale("log")
+        log_ticks(ax.yaxis)
+    ax.set_xlabel("points, in the order of their proposal")
+    ax.set_ylabel(str(metric["name"]))
+    ax.legend()
+    goal = "Maximized" if maximize else "Minimized"
+    caption = (
+        f"{goal}: {metric['name']}. The first points are drawn at random, the later "
+        "ones proposed by a Gaussian process from the results of those before."
+    )
+    return [picture("search", "The search", figure, caption)]

@@ -1,0 +1,129 @@
+"""The report of a sweep: tables, figures and one page."""
+
+import os
+from collections.abc import Mapping, Sequence
+from html import escape
+from pathlib import Path
+from typing import Any
+
+from testbed.errors import RunError
+from testbed.reports import style
+from testbed.reports.page import document, image, table
+from testbed.reports.sweeps import (
+    collapse,
+    dependence,
+    initialization,
+    maps,
+    search,
+    tables,
+    theory,
+)
+from testbed.reports.sweeps.groups import Group, groups_of
+from testbed.reports.sweeps.picture import Picture
+from testbed.reports.sweeps.ranks import ranks
+from testbed.reports.sweeps.reading import reading
+from testbed.sweeps.gather import Gathered, write_tables
+
+_NAMES = ("search", "map", "dependence*", "collapse*", "laws*", "theory")
+
+
+def write_sweep_report(
+    gathered: Gathered,
+    out: Path,
+    header: Mapping[str, str],
+    metric: Mapping[str, Any],
+    order: Mapping[str, int],
+) -> tuple[Path, str]:
+    """Writes tables, figures/ and report.html; returns the page and what it reads.
+
+    Args:
+      gathered: the runs.
+      out: where to write.
+      header: of the sweep file; {} without one.
+      metric: name and goal of what was optimized; {} without one.
+      order: {name of a run's folder: its place in the search}; {} without one.
+
+    Raises:
+      RunError: `out` cannot be written.
+    """
+    groups = groups_of(gathered)
+    pictures = _pictures(gathered, groups, metric, order)
+    said = reading(gathered, groups, metric)
+    try:
+        (out / "figures").mkdir(parents=True, exist_ok=True)
+        for name in _NAMES:  # of an earlier report, of other runs
+            for old in (out / "figures").glob(f"{name}.png"):
+                old.unlink()
+        write_tables(gathered, out)
+        for one in pictures:
+            (out / "figures" / f"{one.name}.png").write_bytes(one.png)
+        page = out / ".report.html"
+        page.write_text(_page(gathered, groups, pictures, header, said, out), "utf-8")
+        os.replace(page, out / "report.html")  # whole or not at all
+    except OSError as error:
+        raise RunError(f"{out}: cannot be written ({error.strerror})") from None
+    return out / "report.html", said
+
+
+def _pictures(gathered, groups, metric, order) -> list[Picture]:
+    import matplotlib
+
+    with matplotlib.rc_context(style.RC):
+        found = search.pictures(gathered.runs, order, metric) if metric else []
+        return [
+            *found,
+            *maps.pictures(groups),
+            *dependence.pictures(gathered.networks),
+            *collapse.pictures(groups),
+            *theory.pictures(groups),
+            *initialization.pictures(gathered.laws),
+        ]
+
+
+def _page(
+    gathered: Gathered,
+    groups: Sequence[Group],
+    pictures: Sequence[Picture],
+    header: Mapping[str, str],
+    said: str,
+    out: Path,
+) -> str:
+    question = header.get("question") or "Where do finite networks leave their kernel?"
+    count = f"{len(gathered.runs)} runs"
+    if gathered.problems:
+        count += f", {len(gathered.problems)} left out"
+    head = (
+        f"<h1>{escape(question)}</h1>"
+        f'<p class="note">{escape(count)}; varied: '
+        f"{escape(', '.join(gathered.varied) or 'nothing')}</p>"
+        f'<p class="reading">{escape(said)}</p>'
+    )
+    figures = "".join(
+        f'<h3 id="{one.name}">{escape(one.title)}</h3>'
+        f"<figure>{image(one.png, one.title)}"
+        f"<figcaption><p>{escape(one.caption)}</p></figcaption></figure>"
+        for one in pictures
+    )
+    networks, laws = gathered.networks, gathered.laws
+    found = ranks(networks) if len(networks) else []
+    sections = [
+        ("sweep", "The sweep", _header(header)),
+        ("figures", "Figures", figures),
+        ("exponents", "Exponents", tables.exponents(groups)),
+        ("slopes", "Slopes", tables.slopes(networks) if len(networks) else ""),
+        ("ranks", "Rank correlations", tables.correlations(found) if found else ""),
+        ("collapses", "Collapse", tables.collapse(groups)),
+        ("laws", "Simulations", _laws(laws) if len(laws) else ""),
+        ("runs", "Runs", tables.runs(gathered, out)),
+        ("problems", "Left out", tables.problems(gathered)),
+    ]
+    return document(question, head, [one for one in sections if one[2]])
+
+
+def _header(header: Mapping[str, str]) -> str:
+    return table([(k.capitalize(), v) for k, v in header.items()]) if header else ""
+
+
+def _laws(laws) -> str:
+    rows = initialization.table_rows(laws)
+    return table(rows, initialization.table_header(laws))
