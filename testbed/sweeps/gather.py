@@ -1,26 +1,23 @@
 """From run folders to tables: one long one, one row a network, and labelled arrays.
 
-Reads any mix of folders of scripts/train.py; what is damaged, unfinished or failed is
-reported with its reason and left out, never silently.
+Reads any mix of folders of scripts/train.py and scripts/simulate.py; what is damaged,
+unfinished or failed is reported with its reason and left out, never silently.
 """
 
 import dataclasses
+import math
+import os
 from collections.abc import Iterable, Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, TypeAlias
 
-import numpy as np
 import pandas as pd
 
-from testbed.divergence import departure_time
 from testbed.errors import RunError, UserError
-from testbed.runs.folder import RunFolder
+from testbed.sweeps.read_run import LeftOut, Training, is_setting, read_run
 
 if TYPE_CHECKING:
     import xarray
-
-SETTINGS = ("model.", "data.", "train.", "kernel.", "measure.")
-"""Groups of settings that become columns."""
 
 MEASURES = {
     "departure_time": "departure time t*",
@@ -29,15 +26,9 @@ MEASURES = {
     "variance_ratio": "final ensemble / GP variance",
 }
 """What a map is drawn of, by column of `Gathered.networks`."""
-
-_FINAL = {
-    "relative_distance": "distance/finite_linearized/test/relative",
-    "kernel_drift": "kernel/drift",
-    "variance_ratio": "ensemble/variance_ratio/test",
-    "infinite_distance": "distance/finite_infinite/test/relative",
-    "test_accuracy": "finite/accuracy/test",
-    "test_loss": "finite/loss/test",
-}
+# A pandas.DataFrame or Series, whose own annotations do not tell one from the other.
+Table: TypeAlias = Any
+_MOST_EMPTY = 4  # cells of a labelled array for each run that fills one
 
 
 @dataclasses.dataclass(frozen=True, eq=False)
@@ -45,57 +36,81 @@ class Gathered:
     """What a set of runs holds.
 
     Attributes:
-      rows: one row a run, seed and recorded time: "run", settings, "seed", "step", "t",
-        and every metric (a number of the whole ensemble is repeated for each seed).
-      networks: one row a run and seed: settings, "seed", `MEASURES` and final losses;
-        departure_time is inf where the network never departed.
-      runs: one row a run: settings, "run" (its path), "seconds", "reading".
+      rows: one row a training run, seed and recorded time: "run", settings, "seed",
+        "step", "t", and every metric (a number of the whole ensemble is repeated for
+        each seed).
+      networks: one row a training run and seed: settings, "seed", `MEASURES` and final
+        losses; departure_time is inf where the network never departed.
+      laws: one row a simulation, quantity and law: settings, what was measured, what
+        the law has, the distance between them.
+      runs: one row a run of either kind: settings, "run" (its path below `base`),
+        "seconds", "reading", "metric".
       problems: (path, reason) of what was left out.
+      base: the folder that paths are relative to.
     """
 
-    rows: pd.DataFrame
-    networks: pd.DataFrame
-    runs: pd.DataFrame
+    rows: Table
+    networks: Table
+    laws: Table
+    runs: Table
     problems: list[tuple[str, str]]
+    base: Path
 
     @property
     def varied(self) -> list[str]:
         """Settings that take more than one value over the runs."""
-        columns = [c for c in self.runs.columns if c.startswith(SETTINGS)]
-        return [c for c in columns if len({str(v) for v in self.runs[c]}) > 1]
+        return varied_in(self.runs)
 
 
-def gather(paths: Iterable[Path | str]) -> Gathered:
+def varied_in(table: Table) -> list[str]:
+    """Settings that take more than one value in a table of runs or networks."""
+    columns = [c for c in table.columns if is_setting(str(c))]
+    return [c for c in columns if len({str(v) for v in table[c]}) > 1]
+
+
+def gather(paths: Iterable[Path | str], metric: str | None = None) -> Gathered:
     """Reads every run folder at or below `paths`.
+
+    Args:
+      paths: folders of runs, or of sweeps.
+      metric: dotted key of the summaries that becomes the column "metric".
 
     Raises:
       UserError: a path that does not exist, or no finished run below any of them.
     """
-    folders, problems = _run_folders([Path(p) for p in paths]), []
-    rows, networks, runs = [], [], []
+    given = [Path(p) for p in paths]
+    folders = _run_folders(given)
+    base = Path(os.path.commonpath([p.resolve() for p in given]))
+    problems: list[tuple[str, str]] = []
+    rows, networks, laws, runs = [], [], [], []
     for folder in folders:
+        name = str(folder.relative_to(base)) if folder != base else folder.name
         try:
-            read = _read_run(folder)
-        except (LookupError, ValueError, TypeError, OSError, AttributeError) as error:
-            reason = f"damaged: {type(error).__name__}: {error}"
-            problems.append((str(folder), reason[:200]))
+            read = read_run(folder, name, metric)
+        except LeftOut as reason:
+            problems.append((name, str(reason)))
             continue
-        if isinstance(read, str):
-            problems.append((str(folder), read))
-            continue
-        rows.append(read[0])
-        networks.append(read[1])
-        runs.append(read[2])
+        runs.append(read.run)
+        if isinstance(read, Training):
+            rows.append(read.rows)
+            networks.append(read.networks)
+        else:
+            laws.append(read.laws)
     if not runs:
         listed = "; ".join(f"{p}: {why}" for p, why in problems[:3])
-        where = ", ".join(map(str, paths))
+        where = ", ".join(map(str, given))
         rule = "holds no finished run" + (f" ({listed})" if listed else "")
         raise UserError("dir", where, rule, "finish a run there first")
+    joined = lambda tables: (
+        pd.concat(tables, ignore_index=True) if tables else pd.DataFrame()
+    )
     return Gathered(
-        pd.concat(rows, ignore_index=True),
-        pd.concat(networks, ignore_index=True),
+        joined(rows),
+        joined(networks),
+        joined(laws),
         pd.DataFrame(runs),
         problems,
+        base,
     )
 
 
@@ -110,82 +125,21 @@ def _run_folders(paths: Sequence[Path]) -> list[Path]:
     return list(found)
 
 
-def _read_run(path: Path):
-    """(rows, networks, run) of one folder, or the reason to leave it out."""
-    folder = RunFolder(path)
-    config, summary = folder.read_json("config.json"), folder.read_json("summary.json")
-    if config is None:
-        return "damaged: config.json cannot be read"
-    if "train.seeds" not in config:
-        return "a simulation, not a training run"
-    if summary is None:
-        return "not finished: there is no summary.json"
-    if summary.get("status") != "done":
-        return f"{summary.get('status')}: {summary.get('error') or 'not finished'}"
-    rows = folder.rows()
-    if not rows or rows[-1]["step"] != config["train.steps"]:
-        return "damaged: metrics.jsonl does not reach the last step"
-    settings = {k: _hashable(v) for k, v in config.items() if k.startswith(SETTINGS)}
-    seeds = int(config["train.seeds"])
-    table = pd.DataFrame(
-        [
-            {"seed": seed, **{k: _of_seed(v, seed, seeds) for k, v in row.items()}}
-            for row in rows
-            for seed in range(seeds)
-        ]
-    )
-    head = {"run": str(path), **settings}
-    table = pd.concat(
-        [pd.DataFrame([head] * len(table), index=table.index), table], axis=1
-    )
-    relative = np.array([row[_FINAL["relative_distance"]] for row in rows], float)
-    times = departure_time(
-        [row["t"] for row in rows], relative, config["measure.tolerance"]
-    )
-    last = rows[-1]
-    networks = pd.DataFrame(
-        [
-            {
-                **head,
-                "seed": seed,
-                "departure_time": times[seed],
-                **{
-                    name: _of_seed(last.get(metric), seed, seeds)
-                    for name, metric in _FINAL.items()
-                },
-            }
-            for seed in range(seeds)
-        ]
-    )
-    run = head | {
-        "seconds": summary.get("seconds", {}).get("total"),
-        "reading": summary.get("reading"),
-    }
-    return table, networks, run
-
-
-def _of_seed(value: Any, seed: int, seeds: int) -> Any:
-    if isinstance(value, list) and len(value) == seeds:
-        value = value[seed]
-    if isinstance(value, list):
-        return np.nan
-    return np.nan if value is None else value
-
-
-def _hashable(value: Any) -> Any:
-    return tuple(value) if isinstance(value, list) else value
-
-
 def arrays(gathered: Gathered) -> "xarray.Dataset":
     """Labelled arrays over (every varied setting, seed, time) of all metrics.
 
     "time" numbers the recorded times; the variable ``t`` holds them.  Combinations that
-    were not run are nan.
+    were not run are nan.  Where these would be most of the array, as after a random
+    search, the dimensions are (run, seed, time), and settings are coordinates of "run".
     """
     import xarray
 
     table = gathered.rows.copy()
-    dims = gathered.varied or ["model.width"]
+    varied = varied_in(table)
+    cells = math.prod(table[name].nunique() for name in varied)
+    dims = varied or ["model.width"]
+    if cells > _MOST_EMPTY * table["run"].nunique():
+        dims = ["run"]
     table["time"] = table.groupby(["run", "seed"]).cumcount()
     metrics = [c for c in table.columns if "/" in c or c in ("t", "step")]
     index = [*dims, "seed", "time"]
@@ -193,33 +147,50 @@ def arrays(gathered: Gathered) -> "xarray.Dataset":
     if doubled.any():
         table = table[~doubled]  # the same settings run twice agree to the bit
     indexed = pd.DataFrame(table.set_index(index)[metrics]).astype(float)
-    return xarray.Dataset.from_dataframe(indexed)
+    found = xarray.Dataset.from_dataframe(indexed)
+    if dims == ["run"]:
+        settings = table.drop_duplicates("run").set_index("run")
+        of_runs = {
+            name: ("run", [settings.at[run, name] for run in found["run"].to_numpy()])
+            for name in varied
+        }
+        found = found.assign_coords(of_runs)
+    return found
 
 
 def write_tables(gathered: Gathered, path: Path) -> list[Path]:
-    """Writes divergence.parquet, divergence.csv and rows.parquet; returns them.
+    """Writes the tables that are not empty; returns their files.
 
-    The first two hold the networks; the CSV leaves out settings that all runs share.
+    ``divergence.parquet`` and ``divergence.csv`` hold the networks, ``laws.parquet``
+    and ``laws.csv`` the simulations, ``rows.parquet`` every recorded time.  The CSV
+    files have five digits and leave out settings that all runs share.
 
     Raises:
       RunError: they cannot be written.
     """
-    networks = _plain(gathered.networks)
-    files = [path / f"divergence.{kind}" for kind in ("parquet", "csv")]
-    files.append(path / "rows.parquet")
+    files: list[Path] = []
+    tables = {"divergence": gathered.networks, "laws": gathered.laws}
     try:
-        networks.to_parquet(files[0], index=False)
-        shared = [c for c in networks.columns if c.startswith(SETTINGS)]
-        shared = [c for c in shared if c not in gathered.varied]
-        networks.drop(columns=shared).to_csv(files[1], index=False)
-        _plain(gathered.rows).to_parquet(files[2], index=False)
+        for name, table in tables.items():
+            if len(table):
+                files += [path / f"{name}.parquet", path / f"{name}.csv"]
+                _plain(table).to_parquet(files[-2], index=False)
+                varied = varied_in(table)
+                shared = [c for c in table if is_setting(str(c)) and c not in varied]
+                short = table.drop(columns=shared).dropna(axis=1, how="all")
+                _plain(short).to_csv(files[-1], index=False, float_format="%.5g")
+        if len(gathered.rows):
+            files.append(path / "rows.parquet")
+            _plain(gathered.rows).to_parquet(files[-1], index=False)
     except OSError as error:
         raise RunError(f"{path}: tables cannot be written ({error.strerror})") from None
     return files
 
 
-def _plain(table: pd.DataFrame) -> pd.DataFrame:
+def _plain(table: Table) -> Table:
     """Texts for what a column file cannot hold."""
     texts = table.select_dtypes(exclude=["number", "bool"]).columns
-    changed = {c: table[c].map(lambda v: v if v is None else str(v)) for c in texts}
+    changed: dict[Any, Any] = {
+        c: table[c].map(lambda v: v if v is None else str(v)) for c in texts
+    }
     return table.assign(**changed)

@@ -1,10 +1,10 @@
+import json
+
 import numpy as np
 import pandas as pd
 import pytest
 
 from testbed.errors import UserError
-from testbed.reports.sweep import write_sweep_report
-from testbed.reports.sweep_groups import groups_of
 from testbed.sweeps.gather import arrays, gather, write_tables
 
 NEVER = [[0, 0], [0.01, 0.02], [0.03, 0.05]]
@@ -40,7 +40,7 @@ def test_what_is_left_out_is_said(finished_run, tmp_path):
     (tmp_path / "torn" / "config.json").write_text('{"model.')
     found = gather([tmp_path])
     assert len(found.runs) == 1
-    why = {path.rpartition("/")[2]: reason for path, reason in found.problems}
+    why = dict(found.problems)
     assert set(why) == {"failed", "cut", "begun", "torn"}
     assert "last step" in why["cut"] and "not finished" in why["begun"]
     assert why["failed"].startswith("failed") and "config.json" in why["torn"]
@@ -58,11 +58,8 @@ def test_tables_read_back(finished_run, tmp_path):
     """Parquet and CSV hold the same networks, inf included."""
     finished_run(tmp_path / "a", NEVER)
     files = write_tables(gather([tmp_path / "a"]), tmp_path)
-    assert [f.name for f in files] == [
-        "divergence.parquet",
-        "divergence.csv",
-        "rows.parquet",
-    ]
+    names = ["divergence.parquet", "divergence.csv", "rows.parquet"]
+    assert [f.name for f in files] == names
     parquet, csv = pd.read_parquet(files[0]), pd.read_csv(files[1])
     assert (
         list(parquet["departure_time"]) == [np.inf] * 2 == list(csv["departure_time"])
@@ -70,43 +67,46 @@ def test_tables_read_back(finished_run, tmp_path):
     assert len(pd.read_parquet(files[2])) == 6
 
 
-@pytest.fixture
-def planted(finished_run, tmp_path):
-    """A grid on which the final distance is 0.4 (d/n)^1 times seed noise."""
-    rng = np.random.default_rng(0)
-    for width in (8, 16, 32, 64):
-        for depth in (2, 4, 8, 16):
-            final = 0.4 * depth / width * np.exp(0.1 * rng.normal(size=4))
-            path = np.stack([0 * final, final / 2, final])
-            settings = {"model.width": width, "model.depth": depth}
-            finished_run(tmp_path / f"n{width}d{depth}", path, **settings)
-    return tmp_path
+def test_runs_are_named_below_what_was_given(finished_run, tmp_path):
+    """One folder: paths below it.  Two: below what they share, so that none collide."""
+    finished_run(tmp_path / "a" / "points" / "x", LEFT)
+    finished_run(tmp_path / "b" / "points" / "x", LEFT, **{"model.width": 16})
+    assert list(gather([tmp_path / "a"]).runs["run"]) == ["points/x"]
+    assert list(gather([tmp_path / "a" / "points" / "x"]).runs["run"]) == ["x"]
+    both = gather([tmp_path / "a", tmp_path / "b"])
+    assert list(both.runs["run"]) == ["a/points/x", "b/points/x"]
+    assert both.base == tmp_path
 
 
-def test_the_report_finds_a_planted_law(planted):
-    """Distance ~ d/n: exponents 1 and -1, collapse by d/n, map and tables written."""
-    page, found = write_sweep_report([planted], planted / "out", {"question": "Where?"})
-    (group,) = groups_of(found)
-    assert group.widths == [8, 16, 32, 64] and group.values["kernel_drift"].shape == (
-        4,
-        4,
-        4,
-    )
-    text = page.read_text()
-    assert "Where?" in text and "16 runs" in text and "Left out" in text
-    for name in ("map", "scaling", "collapse", "theory"):
-        assert (planted / "out" / "figures" / f"{name}.png").stat().st_size > 10_000
-    from testbed.reports.sweep_groups import collapses, fits
-
-    joint = fits(group, "relative_distance").joint
-    assert abs(joint.depth_exponent - 1) < 0.1 and abs(joint.width_exponent + 1) < 0.1
-    ranking = collapses(group, "relative_distance")
-    assert ranking[0].name == "d/n" and ranking[-1].worse
+def test_what_was_optimized_becomes_a_column(finished_run, tmp_path):
+    """A dotted key of the summary; nan where a run has no such number."""
+    for name, summary in (("a", {"final": {"loss": 0.5}}), ("b", {"final": {}})):
+        finished_run(tmp_path / name, LEFT)
+        path = tmp_path / name / "summary.json"
+        path.write_text(json.dumps(json.loads(path.read_text()) | summary))
+    runs = gather([tmp_path], "final.loss").runs
+    np.testing.assert_array_equal(runs["metric"], [0.5, np.nan])
 
 
-def test_groups_split_by_what_else_varies(finished_run, tmp_path):
-    """Vanilla and Balanced are two groups with labels."""
-    finished_run(tmp_path / "a", LEFT, **{"model.kind": "resnet"})
-    finished_run(tmp_path / "b", LEFT, **{"model.kind": "balanced"})
-    labels = [g.label for g in groups_of(gather([tmp_path]))]
-    assert labels == ["kind = balanced", "kind = resnet"]
+def test_simulations_become_rows_of_laws(simulated, tmp_path):
+    """One row a quantity and law, beside training runs in the same folder."""
+    found = gather([simulated])
+    assert found.networks.empty and set(found.laws["quantity"]) == {
+        "log_norm",
+        "log_output",
+    }
+    one = found.laws[(found.laws["quantity"] == "log_norm") & found.laws["nearest"]]
+    assert len(one) == len(found.runs) == 2
+    assert found.varied == ["model.width"]
+    names = [f.name for f in write_tables(found, tmp_path)]
+    assert names == ["laws.parquet", "laws.csv"]
+
+
+def test_arrays_of_a_random_search_lie_along_its_runs(finished_run, tmp_path):
+    """Five points of three settings: no 5 x 5 x 5 array, settings as coordinates."""
+    for i in range(5):
+        settings = {"model.width": 8 + i, "model.depth": 2 + i, "model.c": 1.0 + i}
+        finished_run(tmp_path / f"r{i}", LEFT, **settings)
+    labelled = arrays(gather([tmp_path]))
+    assert dict(labelled.sizes) == {"run": 5, "seed": 2, "time": 3}
+    assert list(labelled["model.c"].to_numpy()) == [1.0, 2.0, 3.0, 4.0, 5.0]
