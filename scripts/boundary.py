@@ -1,7 +1,8 @@
 """Find, for each width, the depth at which a measure passes a threshold.
 
-python scripts/boundary.py --dir maps/boundary --widths 8,16,32,64 --depths 1-128
-python scripts/boundary.py --dir maps/drift --measure kernel_drift --threshold 0.05
+python scripts/boundary.py --dir maps/boundary --widths 8,16,32,64 --depths 1-64
+python scripts/boundary.py --dir maps/boundary               # again: it goes on
+python scripts/boundary.py --dir maps/drift --measure kernel_drift --threshold 0.2
 """
 
 import argparse
@@ -19,13 +20,15 @@ def main() -> None:
     add("--dir", type=Path, required=True, help="folder; started again, it goes on")
     add("--networks", default="vanilla,balanced,depth_scaled", help="which kinds")
     add("--widths", default="8,16,32,64")
-    add("--depths", default="1-128", help="LOW-HIGH, two depths a doubling")
+    add("--depths", default="1-64", help="LOW-HIGH, two depths a doubling")
     add("--measure", default="relative_distance")
-    add("--threshold", type=float, default=0.1)
-    add("--seeds", type=int, default=4, help="networks trained at a time")
+    add("--threshold", type=float, default=0.3)
+    add("--seeds", type=int, default=4, help="networks of one run")
     add("--most-seeds", type=int, default=16, help="at most at one depth")
-    add("--set", nargs="*", default=[], metavar="NAME=VALUE", help="of every run")
-    add("--reuse", nargs="*", default=[], type=Path, help="further folders of runs")
+    several: dict = {"nargs": "*", "action": "extend", "default": []}
+    add("--set", metavar="NAME=VALUE", help="of every run", **several)
+    add("--reuse", type=Path, help="further folders of runs", **several)
+    add("--jobs", type=int, default=1, help="runs at a time, each a process")
     add("--dry", action="store_true", help="say what it costs, and stop")
     options = parser.parse_args()
     with guarded():

@@ -18,9 +18,26 @@ class UserError(ValueError):
         self.field, self.value, self.rule, self.remedy = field, value, rule, remedy
         super().__init__(f"{field}={value}: {rule}; {remedy}")
 
+    def __reduce__(self):  # else it could not be sent from one process to another
+        return type(self), (self.field, self.value, self.rule, self.remedy)
+
 
 class RunError(RuntimeError):
     """A run that had to stop; everything recorded is kept; exits with 1."""
+
+
+class NotFinite(RunError):
+    """A run that stopped because its numbers were not finite any more.
+
+    Args:
+      message: of the error.
+      seeds: the networks that diverged, or whose linearizations did.
+      t: when that was seen.
+    """
+
+    def __init__(self, message: str, seeds: Iterable[int], t: float):
+        super().__init__(message)
+        self.seeds, self.t = list(seeds), t
 
 
 def check_name(field: str, value: str, valid: Iterable[str]) -> None:

@@ -29,12 +29,10 @@ from typing import NamedTuple
 
 import numpy as np
 from numpy.typing import ArrayLike
-from scipy import optimize, stats
+from scipy import optimize, special
 
-from testbed.divergence.scaling import LEAST_POINTS, PowerLaw, positive
+from testbed.divergence.scaling import positive
 from testbed.errors import UserError
-
-_NORMAL_95 = float(stats.norm.ppf(0.975))
 
 
 @dataclasses.dataclass(frozen=True)
@@ -43,6 +41,25 @@ class Run:
 
     depth: int
     seeds: int
+
+
+@dataclasses.dataclass(frozen=True)
+class Level:
+    """What the networks of one depth measured.
+
+    Attributes:
+      depth: d.
+      mean: geometric mean of y; inf where most networks are at inf.
+      interval: 95 %, of the mean.
+      seeds: how many networks are known.
+      infinite: how many of them are at inf.
+    """
+
+    depth: int
+    mean: float
+    interval: tuple[float, float]
+    seeds: int
+    infinite: int
 
 
 @dataclasses.dataclass(frozen=True)
@@ -59,6 +76,7 @@ class Boundary:
       missing: depths given up because nothing is known of their networks.
       violations: pairs of depths (shallow, deep) that are, beyond their intervals, in
         the wrong order.
+      levels: of the measured depths, ascending.
     """
 
     star: float
@@ -68,6 +86,7 @@ class Boundary:
     seeds: int
     missing: tuple[int, ...]
     violations: tuple[tuple[int, int], ...]
+    levels: tuple[Level, ...]
 
 
 def depth_grid(lowest: int, highest: int, per_doubling: int = 2) -> list[int]:
@@ -164,61 +183,7 @@ def search(
         sum(sizes.values()),
         missing,
         _violations(known),
-    )
-
-
-def boundary_fit(widths: ArrayLike, stars: ArrayLike, intervals: ArrayLike) -> PowerLaw:
-    """d* = A n^a by least squares in the logarithms, weighted by the intervals.
-
-    Half an interval in log d* is 1.96 standard errors.  If the points scatter more than
-    that (chi^2 per degree of freedom above 1) the exponent's is widened accordingly.
-
-    Args:
-      widths: n, (P,).
-      stars: d*, (P,); 0 and inf (not on the grid) and nan are left out.
-      intervals: their 95 % intervals, (P, 2); points with an open end are left out.
-
-    Returns:
-      `PowerLaw`: `never` counts stars not on the grid, `missing` nan and open ends.
-
-    Raises:
-      UserError: widths not positive, shapes that do not match, a star outside its
-        interval, or an interval without length.
-    """
-    n = positive("widths", widths)
-    star = np.asarray(stars, np.float64)
-    ends = np.asarray(intervals, np.float64)
-    if star.shape != n.shape or ends.shape != (*n.shape, 2):
-        rule = f"must be ({len(n)},) and ({len(n)}, 2), as there are widths"
-        shapes = f"{star.shape}, {ends.shape}"
-        raise UserError("stars, intervals", shapes, rule, "give one of each a width")
-    off = (star == 0) | np.isinf(star)
-    used = ~off & ~np.isnan(star) & np.all(np.isfinite(ends) & (ends > 0), 1)
-    never, missing = int(off.sum()), int((~off & ~used).sum())
-    points = int(used.sum())
-    if points < LEAST_POINTS or len(np.unique(n[used])) < 2:
-        nan = math.nan
-        reason = f"{points} bounded stars, {LEAST_POINTS} widths needed: no fit"
-        return PowerLaw(nan, nan, (nan, nan), points, nan, never, missing, reason)
-    x, z, (low, high) = np.log(n[used]), np.log(star[used]), np.log(ends[used]).T
-    if not np.all((low < high) & (low <= z) & (z <= high)):
-        rule = "must hold their stars and have a length"
-        raise UserError("intervals", ends[used].tolist(), rule, "see `search`")
-    error = (high - low) / (2 * _NORMAL_95)
-    design = np.stack([x, np.ones(points)], 1) / error[:, None]
-    covariance = np.linalg.inv(design.T @ design)
-    exponent, log_a = covariance @ design.T @ (z / error)
-    residual = z - exponent * x - log_a
-    scatter = np.sum((residual / error) ** 2) / (points - 2)
-    half = _NORMAL_95 * np.sqrt(covariance[0, 0] * max(scatter, 1.0))
-    return PowerLaw(
-        float(exponent),
-        float(np.exp(log_a)),
-        (float(exponent - half), float(exponent + half)),
-        points,
-        float(np.sqrt(np.mean(residual**2))),
-        never,
-        missing,
+        tuple(_shown(d, v, measured[d], threshold, rises) for d, v in known.items()),
     )
 
 
@@ -246,8 +211,19 @@ def _level(y: ArrayLike, threshold: float, rises: bool) -> _Level | None:
         return _Level(sign * math.inf, 0.0, False)
     z[infinite] = max(0.0, z[~infinite].max())
     mean, error = sign * z.mean(), z.std(ddof=1) / math.sqrt(z.size)
-    half, wide = stats.t.ppf((0.975, 0.995), z.size - 1) * error
+    half, wide = special.stdtrit(z.size - 1, (0.975, 0.995)) * error
     return _Level(float(mean), float(half), bool(abs(mean) <= wide))
+
+
+def _shown(
+    depth: int, level: _Level, y: ArrayLike, threshold: float, rises: bool
+) -> Level:
+    sign = 1 if rises else -1
+    mean = threshold * math.exp(sign * level.mean)
+    ends = mean * math.exp(-level.half), mean * math.exp(level.half)
+    known = np.asarray(y, np.float64)
+    known = known[~np.isnan(known)]
+    return Level(depth, mean, ends, known.size, int(np.isinf(known).sum()))
 
 
 def _star(known: Mapping[int, _Level], bracket: tuple[float, float]) -> float:

@@ -1,142 +1,291 @@
-"""The page of a boundary: d*(n) with intervals, the fitted laws, a table."""
+"""The page of a boundary: d*(n) and its laws, the depths measured, what it all means.
+
+boundary.json holds the same: under "boundaries" one entry a network and width, under
+"laws" the fits, under "settings" what was asked for.  A number that is not one is a
+word there: "beyond" is past every depth of the grid (or, of a measure, past every
+number, as that of a network that diverged), "below" before every depth, "unknown"
+what nothing is known of.
+"""
 
 import io
 import json
+import math
 import os
 from collections.abc import Sequence
+from fractions import Fraction
 from html import escape
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 
+from testbed.divergence.boundary import Boundary
+from testbed.divergence.scaling import LEAST_POINTS
 from testbed.errors import RunError
 from testbed.reports import style
-from testbed.reports.page import document, image, table
-from testbed.runs.folder import plain
-from testbed.sweeps.boundary import Found, Plan, describe
+from testbed.reports.boundary_figures import draw_boundary, draw_levels
+from testbed.reports.page import document, image, mathematics, table
+from testbed.sweeps.boundary import Found, Plan, end_text, law_text
 from testbed.sweeps.gather import MEASURES
 
-_COLORS = (style.FINITE, style.LINEARIZED, style.INFINITE)
-_CAPTION = (
-    "Points: the depth at which the measure's geometric mean over networks passes the "
-    "threshold, with 95 % intervals. An arrow: not passed up to the deepest network "
-    "tried, or passed by the shallowest. Lines: fitted power laws d* = A n^a. Networks "
-    "below a line are within the threshold of their kernel."
-)
+_FORMULAS = {
+    "vanilla": (
+        "z' = α z + λ √(2/n) W φ(z), α = λ = 1/√2",
+        "d* grows like n: with a fixed branch, corrections to the kernel go as d/n",
+    ),
+    "balanced": (
+        "z' = α z + λ √(2/n) W φ(s ⊙ z), α = λ = 1/√2, fixed random signs s = ±1",
+        "d* grows like n, as for vanilla",
+    ),
+    "depth_scaled": (
+        "as balanced, but α = {alpha}, λ = {lam}",
+        "no boundary that grows like n: corrections are O(1/n) at every depth",
+    ),
+}
+_MEANING = {
+    "relative_distance": (
+        "At the end of training, the distance on the test set between a network and "
+        "its linearization at initialization (the same network with its tangent kernel "
+        "held fixed), divided by how far the outputs moved: 0 is a network that its "
+        "initial kernel describes, 1 one that went elsewhere altogether."
+    ),
+    "kernel_drift": (
+        "|Θ_t − Θ_0| / |Θ_0| at the end of training: how far the network's tangent "
+        "kernel moved from its initial value."
+    ),
+    "departure_time": (
+        "The first time t = learning rate × step at which a network is further from "
+        "its linearization than measure.tolerance. It falls as kernels get worse: "
+        "depths beyond d* depart earlier than the threshold."
+    ),
+}
 
 
 def write_boundary(plan: Plan, found: Sequence[Found], path: Path) -> Path:
-    """Writes boundary.json, figures/boundary.png and report.html; returns the page.
+    """Writes boundary.json, figures/*.png and report.html; returns the page.
 
     Raises:
       RunError: they cannot be written.
     """
     import matplotlib
-    from matplotlib.backends.backend_agg import FigureCanvasAgg
 
     with matplotlib.rc_context(style.RC):
-        png = io.BytesIO()
-        FigureCanvasAgg(_draw(plan, found)).print_png(png)
-    rows = [
-        {
-            "network": one.name,
-            "width": width,
-            "star": b.star,
-            "low": b.interval[0],
-            "high": b.interval[1],
-            "depths": b.depths,
-            "networks": b.seeds,
-            "violations": len(b.violations),
+        figures = {
+            "boundary": _png(draw_boundary(plan, found)),
+            "levels": _png(draw_levels(plan, found)),
         }
+    text = json.dumps(record(plan, found), indent=2, allow_nan=False) + "\n"
+    try:
+        (path / "figures").mkdir(parents=True, exist_ok=True)
+        for name, png in figures.items():
+            _write(path / "figures" / f"{name}.png", png)
+        _write(path / "boundary.json", text.encode())
+        _write(path / "report.html", _page(plan, found, figures).encode())
+    except OSError as error:
+        raise RunError(f"{path}: cannot be written ({error.strerror})") from None
+    return path / "report.html"
+
+
+def record(plan: Plan, found: Sequence[Found]) -> dict[str, Any]:
+    """What boundary.json holds."""
+    boundaries = [
+        {"network": one.name, "width": width, **_entry(b)}
         for one in found
         for width, b in zip(one.widths, one.boundaries, strict=True)
     ]
     laws = [
         {
             "network": one.name,
-            "exponent": one.law.exponent,
-            "interval": one.law.interval,
+            "exponent": _number(one.law.exponent),
+            "interval": [_number(end) for end in one.law.interval],
+            "prefactor": _number(one.law.prefactor),
+            "widths_used": one.law.points,
+            "reason": one.law.reason,
         }
         for one in found
     ]
+    settings = {
+        "measure": plan.measure,
+        "threshold": plan.threshold,
+        "depths": list(plan.depths),
+        "seeds": plan.seeds,
+        "most_seeds": plan.most_seeds,
+        "settings": dict(plan.settings),
+    }
+    return {"settings": settings, "boundaries": boundaries, "laws": laws}
+
+
+def _entry(b: Boundary) -> dict[str, Any]:
+    return {
+        "star": _place(b.star),
+        "interval": [_place(end) for end in b.interval],
+        "bracket": [_place(end) for end in b.bracket],
+        "networks": b.seeds,
+        "unknown_depths": list(b.missing),
+        "out_of_order": [list(pair) for pair in b.violations],
+        "levels": [
+            {
+                "depth": level.depth,
+                "mean": _number(level.mean),
+                "interval": [_number(end) for end in level.interval],
+                "networks": level.seeds,
+                "at_infinity": level.infinite,
+            }
+            for level in b.levels
+        ],
+    }
+
+
+def _place(depth: float) -> float | str:
+    return "below" if depth == 0 else _number(depth)
+
+
+def _number(value: float) -> float | str:
+    if math.isnan(value):
+        return "unknown"
+    return "beyond" if math.isinf(value) else value
+
+
+def _png(figure) -> bytes:
+    from matplotlib.backends.backend_agg import FigureCanvasAgg
+
+    png = io.BytesIO()
+    FigureCanvasAgg(figure).print_png(png)
+    return png.getvalue()
+
+
+def _write(path: Path, data: bytes) -> None:
+    """Whole or not at all."""
+    partial = path.with_name(f".{path.name}.{os.getpid()}")
     try:
-        (path / "figures").mkdir(parents=True, exist_ok=True)
-        (path / "figures" / "boundary.png").write_bytes(png.getvalue())
-        text = json.dumps(plain({"rows": rows, "laws": laws}), indent=2)
-        (path / "boundary.json").write_text(text + "\n")
-        page = path / ".report.html"
-        page.write_text(_page(plan, found, png.getvalue()), "utf-8")
-        os.replace(page, path / "report.html")  # whole or not at all
-    except OSError as error:
-        raise RunError(f"{path}: cannot be written ({error.strerror})") from None
-    return path / "report.html"
+        partial.write_bytes(data)
+        os.replace(partial, path)
+    finally:
+        partial.unlink(missing_ok=True)
 
 
-def _draw(plan: Plan, found: Sequence[Found]):
-    from matplotlib.figure import Figure
-
-    figure = Figure(figsize=(7.5, 4.8), dpi=style.DPI, layout="constrained")
-    ax = figure.subplots()
-    lowest, highest = plan.depths[0], plan.depths[-1]
-    for one, color in zip(found, _COLORS, strict=False):
-        n = np.array(one.widths, float)
-        label = one.name
-        if np.isfinite(one.law.exponent):
-            low, high = one.law.interval
-            label += f": n^{one.law.exponent:.2f} [{low:.2f}, {high:.2f}]"
-            grid = np.geomspace(n.min() / 1.2, n.max() * 1.2, 50)
-            law = one.law.prefactor * grid**one.law.exponent
-            ax.plot(grid, law, color=color, alpha=0.6)
-        for width, b in zip(n, one.boundaries, strict=True):
-            if b.star == 0 or np.isinf(b.star):
-                mark, at = ("v", lowest) if b.star == 0 else ("^", highest)
-                ax.plot(width, at, mark, color=color, markersize=8)
-            elif np.isfinite(b.star):
-                low = max(b.interval[0], lowest / 2)
-                high = min(b.interval[1], 2 * highest)
-                ax.plot([width, width], [low, high], color=color)
-                ax.plot(width, b.star, "o", color=color)
-        ax.plot([], [], "o-", color=color, label=label)
-    ax.set_xscale("log", base=2)
-    ax.set_yscale("log", base=2)
-    ax.set_xlabel("width n")
-    ax.set_ylabel(
-        f"depth d* at which {MEASURES[plan.measure]}\npasses {plan.threshold:g}"
-    )
-    ax.legend()
-    return figure
-
-
-def _page(plan: Plan, found: Sequence[Found], png: bytes) -> str:
-    title = f"Where does {MEASURES[plan.measure]} pass {plan.threshold:g}?"
-    rows = [
-        (one.name, str(width), describe(b), f"{len(b.violations)}")
-        for one in found
-        for width, b in zip(one.widths, one.boundaries, strict=True)
-    ]
-    laws = [(one.name, law_text(one)) for one in found]
-    reading = "; ".join(f"{name}: {text}" for name, text in laws)
-    head = f'<h1>{escape(title)}</h1><p class="reading">{escape(reading)}</p>'
-    header = ["network", "width", "boundary", "pairs out of order"]
-    settings = [(k, str(v)) for k, v in plan.settings.items()] or [("all", "defaults")]
-    figure = (
-        f"<figure>{image(png, title)}<figcaption><p>{escape(_CAPTION)}</p>"
-        "</figcaption></figure>"
+def _page(plan: Plan, found: Sequence[Found], figures: dict[str, bytes]) -> str:
+    measure = MEASURES[plan.measure]
+    title = f"Where does {measure} pass {plan.threshold:g}?"
+    networks = sum(b.seeds for one in found for b in one.boundaries)
+    reading = ". ".join(f"{one.name}: {_reading(one)}" for one in found)
+    head = (
+        f'<h1>{escape(title)}</h1><p class="reading">{escape(reading)}.</p>'
+        f'<p class="note">{networks} networks trained, {plan.seeds} to '
+        f"{plan.most_seeds} at a depth.</p>"
     )
     return document(
         title,
         head,
         [
-            ("figure", "The boundary", figure),
-            ("table", "By width", table(rows, header)),
-            ("settings", "Settings of every run", table(settings)),
+            ("meaning", "What was asked", _meaning(plan, found)),
+            ("figure", "The boundary", _figure(figures["boundary"], title, _BOUNDARY)),
+            ("levels", "What was measured", _figure(figures["levels"], title, _LEVELS)),
+            ("table", "By width", _tables(plan, found)),
+            ("settings", "Settings", _settings(plan)),
         ],
     )
 
 
-def law_text(one: Found) -> str:
-    """The fitted law in a few words."""
-    if not np.isfinite(one.law.exponent):
-        return f"no law: {one.law.reason}"
-    low, high = one.law.interval
-    return f"d* ~ n^{one.law.exponent:.2f} (95 %: {low:.2f} to {high:.2f})"
+_BOUNDARY = (
+    "Points: the depth d* at which the geometric mean of the measure over networks "
+    "passes the threshold, with 95 % intervals. An arrow up: not passed up to the "
+    "deepest network tried; down: passed by the shallowest. Full lines: fitted power "
+    "laws d* = A n^a, where three widths or more are bounded. Dotted: d* = n for "
+    "comparison. Below its line a network is described by its kernel."
+)
+_LEVELS = (
+    "Every depth that was measured: geometric mean over its networks with 95 % "
+    "interval; its colour is the width. Dashed: the threshold. d* is read off between "
+    "the two depths beside it, along the thin line. A triangle at the edge: most "
+    "networks left the finite numbers, or never departed."
+)
+
+
+def _reading(one: Found) -> str:
+    if np.isfinite(one.law.exponent):
+        return law_text(one)
+    if all(math.isinf(b.star) for b in one.boundaries):
+        return "no boundary: the threshold is not passed at any depth tried"
+    if all(b.star == 0 for b in one.boundaries):
+        return "the threshold is passed at every depth tried"
+    stars = [
+        f"{_star_text(b)} at width {width}"
+        for width, b in zip(one.widths, one.boundaries, strict=True)
+    ]
+    few = f"a power law needs {LEAST_POINTS} widths with both ends bounded"
+    return f"d* = {', '.join(stars)}; {few}"
+
+
+def _star_text(b: Boundary) -> str:
+    return "unknown" if math.isnan(b.star) else end_text(b.star)
+
+
+def _meaning(plan: Plan, found: Sequence[Found]) -> str:
+    base = plan.config("depth_scaled", plan.widths[0], plan.depths[0]).model
+    power = Fraction(base.exponent).limit_denominator(100)
+    lam = f"{base.c:g} d^(−{power})" if base.c != 1 else f"d^(−{power})"
+    alpha = "√(1 − λ²)" if base.normalized else "1"
+    kinds = ""
+    for one in found:
+        formula, expected = _FORMULAS[one.name]
+        block = mathematics(formula.format(alpha=alpha, lam=lam))
+        kinds += f"<dt>{one.name}</dt><dd>{block}. Expected: {escape(expected)}.</dd>"
+    side = "above" if plan.rises else "below"
+    text = (
+        f"<p>{escape(_MEANING[plan.measure])}</p><p>For each width n, d* is the depth "
+        f"at which this is {plan.threshold:g}; deeper networks are {side} it. Depths "
+        "are tried by bisection, with as many networks as it takes to tell the side. A "
+        "network counts as beyond the threshold if it or its linearization diverged; "
+        "what stopped with it is unknown. Where a learning rate is too high for deep "
+        "networks, the boundary is one of divergence: see the warnings on the console "
+        "and compare with a lower train.lr_fraction.</p>"
+    )
+    return f"{text}<p>A block, z to z', with φ = {base.activation}:</p><dl>{kinds}</dl>"
+
+
+def _figure(png: bytes, title: str, caption: str) -> str:
+    return (
+        f"<figure>{image(png, title)}<figcaption><p>{escape(caption)}</p>"
+        "</figcaption></figure>"
+    )
+
+
+def _tables(plan: Plan, found: Sequence[Found]) -> str:
+    rows = []
+    for one in found:
+        for width, b in zip(one.widths, one.boundaries, strict=True):
+            missing = ", ".join(map(str, b.missing)) or "none"
+            pairs = ", ".join(f"{s} > {d}" for s, d in b.violations) or "none"
+            known = sum(level.seeds for level in b.levels)
+            infinite = sum(level.infinite for level in b.levels)
+            size = map(str, (b.depths, b.seeds, b.seeds - known, infinite))
+            place = (_star_text(b), *map(end_text, b.interval))
+            rows.append((one.name, str(width), *place, *size, missing, pairs))
+    infinite = "diverged" if plan.rises else "never departed"
+    header = ["network", "width n", "d*", "95 % from", "to", "depths tried"]
+    header += ["networks", "of them unknown", infinite]
+    header += ["depths with nothing known", "depths out of order"]
+    laws = "".join(f"<li>{one.name}: {escape(law_text(one))}</li>" for one in found)
+    note = (
+        '<p class="note">beyond: past every depth tried; below: before every depth '
+        "tried. Unknown: stopped with a network of the same run that diverged, or "
+        "outputs that did not move. Depths out of order contradict the assumption that "
+        "the measure goes one way with depth: there the boundary is not a single "
+        "depth.</p>"
+    )
+    return f"{table(rows, header)}{note}<ul>{laws}</ul>"
+
+
+def _settings(plan: Plan) -> str:
+    config = plan.config(plan.networks[0], plan.widths[0], plan.depths[0])
+    t = config.train
+    rate = f"{t.lr:g}" if t.lr is not None else f"{t.lr_fraction:g} × critical"
+    rows = [
+        ("data", f"{config.data.name}, {config.data.train_size} training examples"),
+        ("training", f"{t.optimizer}, {t.loss}, {t.steps} steps, learning rate {rate}"),
+        ("depths that may be tried", ", ".join(map(str, plan.depths))),
+        ("networks at a depth", f"{plan.seeds} to {plan.most_seeds}"),
+        *((f"set {name}", str(value)) for name, value in plan.settings.items()),
+    ]
+    return table(rows)

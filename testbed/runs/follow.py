@@ -2,6 +2,7 @@
 
 import time
 import warnings
+from collections.abc import Iterable
 from typing import Any
 
 import jax
@@ -11,7 +12,7 @@ from testbed.config import Config
 from testbed.divergence import movement
 from testbed.divergence.table import divergence_row
 from testbed.dynamics import Linearized
-from testbed.errors import RunError
+from testbed.errors import NotFinite
 from testbed.runs.checkpoints import Checkpoints
 from testbed.runs.console import Console
 from testbed.runs.experiment import Experiment
@@ -32,7 +33,8 @@ def follow(
     """Follows the predictors from the last checkpoint to the end, recording all.
 
     Raises:
-      RunError: a value that is not finite, or a disk that is full.
+      NotFinite: a value that is not finite.
+      RunError: a disk that is full.
     """
     predictors, clock = experiment.predictors, experiment.clock
     states: dict[str, Any] = {name: p.start() for name, p in predictors.items()}
@@ -176,25 +178,31 @@ def _warn_of_instability(config: Config, experiment: Experiment) -> None:
 
 
 def _check_losses(states, clock) -> None:
-    """Raises RunError if a training loss has stopped being a number."""
-    for who in ("finite", "linearized"):
-        failed = np.asarray(states[who]["failed_at"])
-        if (failed >= 0).any():
-            seed = int(np.where(failed >= 0, failed, np.iinfo(np.int32).max).argmin())
-            step = int(failed[seed])
-            raise _not_finite(
-                f"{who}/loss/train of seed {seed}", step, clock.time(step)
-            )
+    """Raises NotFinite if a training loss has stopped being a number."""
+    whose = ("finite", "linearized")
+    failed = {who: np.asarray(states[who]["failed_at"]) for who in whose}
+    diverged = np.flatnonzero(np.any([f >= 0 for f in failed.values()], 0))
+    for who, at in failed.items():
+        if (at >= 0).any():
+            seed = int(np.where(at >= 0, at, np.iinfo(np.int32).max).argmin())
+            step = int(at[seed])
+            name = f"{who}/loss/train of seed {seed}"
+            raise _not_finite(name, step, clock.time(step), diverged)
 
 
 def _check_seen(seen, step: int, t: float) -> None:
-    """Raises RunError if anything observed is not finite."""
-    for name, value in _flat(seen).items():
-        if not np.isfinite(value).all():
-            raise _not_finite(name, step, t)
+    """Raises NotFinite if anything observed is not finite."""
+    bad = {k: ~np.isfinite(v) for k, v in _flat(seen).items()}
+    bad = {name: where for name, where in bad.items() if where.any()}
+    if bad:
+        # What the infinite network gives has no axis of seeds.
+        seeded = [v for k, v in bad.items() if not k.startswith("infinite/")]
+        each = [v.reshape(len(v), -1).any(1) for v in seeded]
+        diverged = np.flatnonzero(np.any(each, 0)) if each else []
+        raise _not_finite(next(iter(bad)), step, t, diverged)
 
 
-def _not_finite(name: str, step: int, t: float) -> RunError:
+def _not_finite(name: str, step: int, t: float, seeds: Iterable[int]) -> NotFinite:
     remedy = "lower train.lr or train.lr_fraction"
     if step == 0:
         remedy = (
@@ -202,7 +210,8 @@ def _not_finite(name: str, step: int, t: float) -> RunError:
             "alpha^2 + lam^2 nearer to 1, use model.branch=depth_scaled, or lower "
             "model.depth"
         )
-    return RunError(
+    message = (
         f"{name} is not finite at step {step}, t = {t:.4g}; {remedy}; everything "
         "recorded before is kept"
     )
+    return NotFinite(message, map(int, seeds), t)

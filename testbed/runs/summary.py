@@ -10,6 +10,7 @@ from testbed.config import Config
 from testbed.divergence import Departure, accuracy, departure_time
 from testbed.divergence.table import SPLITS
 from testbed.dynamics.losses import LOSSES
+from testbed.errors import NotFinite
 from testbed.runs.experiment import Experiment
 
 
@@ -22,7 +23,8 @@ def summarize(
     """Returns the summary of a run from its recorded rows.
 
     ``departure`` holds, for each split, the departure times from the linearization;
-    ``final`` every metric of the last row (median over seeds).
+    ``final`` every metric of the last row (median over seeds); ``diverged``, if numbers
+    stopped being finite, the networks to which that happened and when.
     """
     m, system = config.model, experiment.limit.system
     summary: dict[str, Any] = {
@@ -41,6 +43,8 @@ def summarize(
         "tolerance": config.measure.tolerance,
         "nngp_posterior": _posterior(experiment),
     }
+    if isinstance(failure, NotFinite):
+        summary["diverged"] = {"seeds": failure.seeds, "t": failure.t}
     if rows:
         tolerance = config.measure.tolerance
         summary["departure"] = {s: departure(rows, s, tolerance) for s in SPLITS}

@@ -1,10 +1,18 @@
 """What scripts/boundary.py does, and what a person sees of it."""
 
 import argparse
+import os
+import sys
+from collections.abc import Sequence
+from concurrent.futures.process import BrokenProcessPool
 
-from testbed.reports.boundary import law_text, write_boundary
+from testbed.errors import RunError, UserError
+from testbed.reports.boundary import write_boundary
 from testbed.runs.console import Console
-from testbed.sweeps.boundary import describe, find, plan_of
+from testbed.sweeps.boundary import Plan, describe, law_text, plan_of
+from testbed.sweeps.boundary_cost import Forecast, duration
+from testbed.sweeps.boundary_search import Search, begin, find, runs_below
+from testbed.sweeps.boundary_workers import Workers
 from testbed.sweeps.gather import MEASURES
 
 
@@ -13,7 +21,7 @@ def run(options: argparse.Namespace) -> None:
 
     Raises:
       UserError: arguments that cannot be honoured.
-      RunError: a folder that cannot be written.
+      RunError: a run that failed, or a folder that cannot be written.
     """
     plan = plan_of(
         options.networks,
@@ -25,23 +33,59 @@ def run(options: argparse.Namespace) -> None:
         seeds=options.seeds,
         most_seeds=options.most_seeds,
     )
+    if options.jobs < 1:
+        raise UserError("jobs", options.jobs, "must be at least 1", "use 1 or more")
+    for path in options.reuse:
+        if not path.exists():
+            raise UserError("reuse", path, "does not exist", "give folders of runs")
     console = Console()
-    runs, seconds = plan.cost()
-    console.print(
-        f"Boundary d*(n): where {MEASURES[plan.measure]} passes {plan.threshold:g}\n"
-        f"{', '.join(plan.networks)}; widths {', '.join(map(str, plan.widths))}; "
-        f"{len(plan.depths)} depths from {plan.depths[0]} to {plan.depths[-1]}\n"
-        f"Expected: about {runs} runs of {plan.seeds} networks, "
-        f"{seconds / 60:.0f} minutes on two CPU cores (to a factor of 2); "
-        "finished runs are reused\n"
-        f"Recording in {options.dir}\n"
-    )
+    runs = runs_below([options.dir / "points", *options.reuse])
+    searches = begin(plan, runs)
+    forecast = Forecast(plan, options.jobs)
+    forecast.learn(runs.values())
+    console.print(_opening(plan, forecast, searches))
     if options.dry:
         return
-    found = find(plan, options.dir, options.reuse, console)
+    console.print(f"Recording in {options.dir}\n")
+    if options.jobs > 1:  # they share a card: each takes its memory as it needs it
+        os.environ.setdefault("XLA_PYTHON_CLIENT_PREALLOCATE", "false")
+    workers = Workers(options.jobs, options.dir / ".compiled")
+    try:
+        found = find(plan, options.dir, searches, forecast, workers.start, console.say)
+    except KeyboardInterrupt:
+        print("stopped: started again, the search goes on", file=sys.stderr)
+        sys.exit(130)
+    except BrokenProcessPool:
+        raise RunError(
+            "a run's process was killed, perhaps for want of memory; started again, "
+            "the search goes on; --jobs 1 or lower --widths and --depths take less"
+        ) from None
+    finally:
+        workers.stop()
     page = write_boundary(plan, found, options.dir)
+    console.print("")
     for one in found:
         for width, boundary in zip(one.widths, one.boundaries, strict=True):
             console.print(f"{one.name}, width {width}: {describe(boundary)}")
         console.print(f"{one.name}: {law_text(one)}")
     console.print(f"Report: {page}")
+
+
+def _opening(plan: Plan, forecast: Forecast, searches: Sequence[Search]) -> str:
+    known = sum(len(runs) for one in searches for runs in one.asked.values())
+    asked = (
+        f"Boundary d*(n): where {MEASURES[plan.measure]} passes {plan.threshold:g}\n"
+        f"{', '.join(plan.networks)}; widths {', '.join(map(str, plan.widths))}; "
+        f"{len(plan.depths)} depths from {plan.depths[0]} to {plan.depths[-1]}\n"
+        f"Finished before and used: {known} runs\n"
+    )
+    left = forecast.left(searches)
+    least, middle, most = left.runs
+    if not most:
+        return f"{asked}Nothing is left to train"
+    times = [duration(seconds) for seconds in left.seconds]
+    basis = f"{forecast.known} finished runs" if forecast.known else "two CPU cores"
+    return (
+        f"{asked}Expected: about {middle} runs ({least} to {most}) of {plan.seeds} "
+        f"networks, {times[1]} ({times[0]} to {times[2]}; from {basis})"
+    )

@@ -1,41 +1,118 @@
-"""scripts/boundary.py as people run it."""
+"""scripts/boundary.py as people run it: interrupted, killed, and to its end."""
 
 import json
+import re
+import runpy
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
 
 import pytest
 
+SCRIPT = Path(__file__).resolve().parents[2] / "scripts" / "boundary.py"
+TINY = (
+    "--widths=6 --depths=1-3 --networks=balanced --threshold=0.02 --seeds=2 "
+    "--most-seeds=2 --set data.train_size=16 data.test_size=8 train.steps=6 "
+    "kernel.probes=0 --set measure.times=2 wandb.mode=disabled train.lr_fraction=0.5"
+).split()
+
+
+@pytest.fixture
+def boundary(monkeypatch, capsys, environment):
+    """Runs the script in this process: boundary(*args, check=exit code)."""
+
+    def run(*args, check=0):
+        monkeypatch.setattr(sys, "argv", ["boundary.py", *map(str, args)])
+        for name, value in environment.items():
+            monkeypatch.setenv(name, value)
+        code = 0
+        try:
+            runpy.run_path(str(SCRIPT), run_name="__main__")
+        except SystemExit as end:
+            code = end.code
+        said = capsys.readouterr()
+        assert code == check, said.out + said.err
+        return said
+
+    return run
+
+
+def begin(environment, folder, runs):
+    """The script in a process of its own, once it began as many runs; its children."""
+    process = subprocess.Popen(
+        [sys.executable, str(SCRIPT), "--dir", str(folder), *TINY],
+        env=environment,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        text=True,
+    )
+    for line in process.stdout:
+        runs -= "networks ..." in line
+        if not runs:
+            break
+    deadline = time.monotonic() + 60
+    children = Path(f"/proc/{process.pid}/task/{process.pid}/children")
+    while not any(
+        "spawn_main" in command_of(pid) for pid in children.read_text().split()
+    ):
+        assert time.monotonic() < deadline
+        time.sleep(0.05)
+    return process, children.read_text().split()
+
+
+def command_of(pid):
+    try:
+        return Path(f"/proc/{pid}/cmdline").read_text()
+    except FileNotFoundError:
+        return ""
+
+
+def gone(pids):
+    """Waits until none of the processes is at work any more."""
+    deadline = time.monotonic() + 20
+    while any(command_of(pid) for pid in pids):
+        assert time.monotonic() < deadline, list(map(command_of, pids))
+        time.sleep(0.1)
+
 
 @pytest.mark.slow
-def test_a_boundary_is_found_resumed_and_reused(call, tmp_path):
-    """A tiny boundary: costs said first, started again nothing is trained twice."""
-    small = (
-        "data.train_size=16 data.test_size=8 train.steps=6 kernel.probes=4 "
-        "measure.times=3 wandb.mode=disabled train.lr_fraction=0.5"
-    )
-    args = (
-        "--dir",
-        tmp_path / "b",
-        "--widths=6",
-        "--depths=1-4",
-        "--networks=balanced",
-        "--threshold=0.02",
-        "--seeds=2",
-        "--most-seeds=2",
-        "--set",
-        *small.split(),
-    )
-    done = call("boundary.py", *args, "--dry")
-    assert "Expected: about" in done.stdout and not (tmp_path / "b").exists()
-    done = call("boundary.py", *args)
-    assert "balanced, width 6: " in done.stdout and "training at depth" in done.stdout
-    found = json.loads((tmp_path / "b" / "boundary.json").read_text())
-    again = call("boundary.py", *args)
-    assert "training at depth" not in again.stdout
-    assert json.loads((tmp_path / "b" / "boundary.json").read_text()) == found
-    other = ("--dir", tmp_path / "c", *args[2:])
-    reused = call("boundary.py", *other, "--reuse", tmp_path / "b")
-    assert "training at depth" not in reused.stdout
-    assert (tmp_path / "c" / "report.html").exists()
+def test_a_boundary_is_found_whatever_happens(boundary, environment, tmp_path):
+    """Ctrl-C ends at once, a kill leaves no process; then it goes on to the end."""
+    folder = tmp_path / "b"
+    process, workers = begin(environment, folder, 2)
+    process.send_signal(signal.SIGINT)
+    _, error = process.communicate(timeout=5)
+    assert process.returncode == 130
+    assert error == "stopped: started again, the search goes on\n"
+    gone(workers)
+    assert len(list(folder.glob("points/*/summary.json"))) == 1
+
+    process, workers = begin(environment, folder, 1)
+    process.kill()
+    process.communicate(timeout=5)
+    gone(workers)
+
+    args = ("--dir", folder, *TINY)
+    said = boundary(*args, "--dry").out
+    assert "Finished before and used: 1 runs" in said and "Expected: about" in said
+    said = boundary(*args, "--jobs=2").out
+    assert re.search(r"balanced, width 6: depth \d, 2 networks ... \[0 of about", said)
+    assert "Report: " in said and (folder / "report.html").exists()
+    found = json.loads((folder / "boundary.json").read_text())
+    assert boundary(*args).out.count("Nothing is left to train") == 1
+    said = boundary("--dir", tmp_path / "c", *TINY, "--reuse", folder).out
+    assert "Nothing is left to train" in said
+    assert json.loads((tmp_path / "c" / "boundary.json").read_text()) == found
+
+
+def test_a_refused_run_is_one_line(boundary, tmp_path):
+    """What only a run can tell, here more probes than examples, ends the search."""
+    args = ("--dir", tmp_path / "b", *TINY, "kernel.probes=9")
+    said = boundary(*args, check=2)
+    assert said.err.startswith("error: kernel.probes=9: must be at most")
+    assert said.err.count("\n") == 1
 
 
 @pytest.mark.parametrize(
@@ -46,10 +123,14 @@ def test_a_boundary_is_found_resumed_and_reused(call, tmp_path):
         (["--threshold=0"], "threshold=0.0: must be positive"),
         (["--widths=a"], "widths=a: must be numbers"),
         (["--depths=5"], "depths=5: must be LOW-HIGH"),
+        (["--jobs=0"], "jobs=0: must be at least 1"),
+        (["--reuse", "nowhere"], "reuse=nowhere: does not exist"),
         (["--set", "train.stepz=3"], "train.steps"),
+        (["--set", "model.width=3"], "is decided by the search; use --widths"),
     ],
 )
-def test_a_bad_boundary_is_one_line(call, tmp_path, args, message):
+def test_a_bad_boundary_is_one_line(boundary, tmp_path, args, message):
     """Exit code 2, before anything is trained."""
-    done = call("boundary.py", "--dir", tmp_path / "b", *args, check=2)
-    assert message in done.stderr and not (tmp_path / "b").exists()
+    said = boundary("--dir", tmp_path / "b", *args, check=2)
+    assert message in said.err and said.err.count("\n") == 1
+    assert not (tmp_path / "b").exists()

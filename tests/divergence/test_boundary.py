@@ -3,7 +3,8 @@ import math
 import numpy as np
 import pytest
 
-from testbed.divergence.boundary import Boundary, Run, boundary_fit, depth_grid, search
+from testbed.divergence.boundary import Boundary, Run, depth_grid, search
+from testbed.divergence.boundary_fit import boundary_fit
 from testbed.errors import UserError
 
 NAN, INF = np.nan, np.inf
@@ -151,6 +152,24 @@ def test_violations_are_reported():
     measured[8] = np.array([0.5, 3, 9, 60])
     boundary = search(measured, 1.0, [1, 2, 8], most_seeds=4)
     assert isinstance(boundary, Boundary) and boundary.violations == ()
+
+
+def test_levels_are_what_was_measured():
+    """Geometric means with t intervals; inf where most are; nan does not count."""
+    measured = {1: [0.25, 1.0], 2: [4.0, 16.0, NAN], 4: [INF, INF, 9.0]}
+    turned = {8 // depth: y for depth, y in measured.items()}
+    for rises, y in ((True, measured), (False, turned)):
+        boundary = search(y, 2.0, sorted(y), rises=rises, seeds=2, most_seeds=2)
+        assert isinstance(boundary, Boundary)
+        assert [level.depth for level in boundary.levels] == sorted(y)
+        low, middle, high = sorted(boundary.levels, key=lambda level: level.mean)
+        assert [low.mean, middle.mean, high.mean] == pytest.approx([0.5, 8.0, INF])
+        assert [low.seeds, middle.seeds, high.seeds] == [2, 2, 3]
+        assert [low.infinite, middle.infinite, high.infinite] == [0, 0, 2]
+        # log y is +-log 2 around its mean: a standard error of log 2, one freedom.
+        t = 12.706205
+        assert low.interval == pytest.approx((0.5 / 2**t, 0.5 * 2**t), rel=1e-5)
+        assert high.interval == (INF, INF)
 
 
 def stars_of(exponent, widths, rng, error=0.15):

@@ -8,7 +8,7 @@ import numpy as np
 
 from testbed.divergence.scaling import PowerLaw, log_medians, power_law
 from testbed.reports import style
-from testbed.reports.sweeps.groups import REPLICATES, label_of, median
+from testbed.reports.sweeps.groups import REPLICATES, label_of
 from testbed.reports.sweeps.picture import (
     Picture,
     canvas,
@@ -56,7 +56,8 @@ def axes_of(networks: Table) -> list[str]:
     if set(SIZES) <= set(names):
         cells = networks[[*SIZES, RATIO]].drop_duplicates()
         widths, depths, ratios = cells.nunique()
-        if len(cells) == widths * ratios and len(cells) < widths * depths:
+        is_grid = ratios > 1 and len(cells) == widths * ratios
+        if is_grid and len(cells) < widths * depths:
             names = [RATIO if n == "model.depth" else n for n in names]
     return names
 
@@ -150,22 +151,16 @@ def _draw(networks: Table, label: str, name: str) -> Picture:
 
 def _draw_lines(ax, found: Sequence[Line]) -> None:
     """Medians with 95 % intervals over networks; never departed: a mark at the top."""
-    finite = [median(line.y) for line in found]
-    finite = np.concatenate([m[np.isfinite(m)] for m in finite])
-    top = 1.35 * finite.max() if finite.size else 1.0
-    for line, color in zip(found, depth_colors(len(found)), strict=True):
-        medians = log_medians(line.y)
-        y, used = np.exp(medians.log_y), medians.used
+    medians = [log_medians(line.y) for line in found]
+    ends = [np.exp(np.quantile(m.draws[:, m.used], (0.025, 0.975), 0)) for m in medians]
+    top = _top(ax, np.concatenate([np.ravel(end) for end in ends]))
+    colors = depth_colors(len(found))
+    for line, m, end, color in zip(found, medians, ends, colors, strict=True):
         label = label_of(line.fixed)
-        ax.plot(line.x[used], y[used], "o-", color=color, label=label, markersize=4)
-        low, high = np.exp(np.quantile(medians.draws[:, used], (0.025, 0.975), 0))
-        ax.vlines(line.x[used], low, high, color=color, alpha=0.5, linewidth=1)
-        never = np.isinf(medians.log_y)
-        kind = {"color": color, "markerfacecolor": "white", "markersize": 5}
-        ax.plot(line.x[never], np.full(never.sum(), top), "^", **kind)
-    if finite.size:
-        ax.set_yscale("log")
-        log_ticks(ax.yaxis)
+        kind = {"color": color, "label": label, "markersize": 4}
+        ax.plot(line.x[m.used], np.exp(m.log_y[m.used]), "o-", **kind)
+        ax.vlines(line.x[m.used], *end, color=color, alpha=0.5, linewidth=1)
+        _mark_never(ax, line.x[np.isinf(m.log_y)], top, color)
 
 
 def _draw_points(ax, networks: Table, axis: str, measure: str) -> None:
@@ -173,27 +168,44 @@ def _draw_points(ax, networks: Table, axis: str, measure: str) -> None:
     runs = networks.groupby("run")
     x = runs[axis].first().to_numpy(float)
     y = runs[measure].median().to_numpy(float)
-    finite, never = np.isfinite(y), np.isinf(y)
+    finite = np.isfinite(y)
+    top = _top(ax, y[finite])
     ax.plot(x[finite], y[finite], "o", color=style.FINITE, markersize=4.5, alpha=0.8)
-    top = 1.35 * y[finite].max() if finite.any() else 1.0
-    kind = {"color": style.FINITE, "markerfacecolor": "white"}
-    ax.plot(x[never], np.full(never.sum(), top), "^", **kind)
-    if finite.any() and np.all(y[finite] > 0):
-        ax.set_yscale("log")
-        log_ticks(ax.yaxis)
+    _mark_never(ax, x[np.isinf(y)], top, style.FINITE)
+
+
+def _top(ax, values: np.ndarray) -> float:
+    """Scales the axis to finite values; returns the place of those that never were."""
+    if not values.size:
+        ax.set_yticks([])
+        ax.set_title("never, in any network", fontsize=9)
+        return 1.0
+    if values.min() <= 0:
+        return values.max() + 0.1 * np.ptp(values)
+    ax.set_yscale("log")
+    low, high = values.min(), values.max()
+    span = max(high / low, 1.05)
+    ax.set_ylim(low / span**0.15, high * span**0.25)
+    log_ticks(ax.yaxis)
+    return high * span**0.15
+
+
+def _mark_never(ax, x: np.ndarray, top: float, color: Any) -> None:
+    kind = {"color": color, "markerfacecolor": "white", "markersize": 5}
+    ax.plot(x, np.full(len(x), top), "^", **kind)
 
 
 def _scales(ax, values: Table) -> None:
     """A logarithmic axis for positive numbers over a factor of 4 or more."""
     sizes = np.unique(values.dropna().to_numpy(float))
-    if sizes[0] > 0 and sizes[-1] >= 4 * sizes[0]:
+    few = len(sizes) <= 8 and all(len(f"{size:g}") <= 5 for size in sizes)
+    is_log = sizes[0] > 0 and sizes[-1] >= 4 * sizes[0]
+    if is_log:
         ax.set_xscale("log")
-        if len(sizes) <= 8:
-            size_axis(ax.xaxis, sizes)
-        else:
-            log_ticks(ax.xaxis)
-    elif len(sizes) <= 6:
+    if few:
         size_axis(ax.xaxis, sizes)
+    elif is_log:
+        log_ticks(ax.xaxis)
 
 
 def _line(fixed: dict, networks: Table, axis: str, measure: str) -> Line:

@@ -59,15 +59,23 @@ def size_axis(axis: Any, sizes) -> None:
 
 def log_ticks(axis: Any) -> None:
     """About four round numbers on a short logarithmic axis, powers of ten on a long."""
-    from matplotlib.ticker import FixedLocator, FuncFormatter, NullFormatter
+    from matplotlib.ticker import (
+        FixedLocator,
+        FuncFormatter,
+        MaxNLocator,
+        NullFormatter,
+    )
 
     low, high = sorted(axis.get_view_interval())
     decades = 10.0 ** np.arange(np.floor(np.log10(low)), np.ceil(np.log10(high)) + 1)
+    ticks = np.array([])
     for steps in ((1,), (1, 3), (1, 2, 5), (1, 1.5, 2, 3, 4, 6, 8)):
         ticks = np.outer(decades, steps).ravel()
         ticks = ticks[(ticks >= low) & (ticks <= high)]
         if len(ticks) >= 3:
             break
-    axis.set_major_locator(FixedLocator(ticks.tolist()))
+    if len(ticks) < 3:
+        ticks = MaxNLocator(4).tick_values(low, high)
+    axis.set_major_locator(FixedLocator(list(ticks)))
     axis.set_major_formatter(FuncFormatter(lambda v, _: f"{v:g}"))
     axis.set_minor_formatter(NullFormatter())

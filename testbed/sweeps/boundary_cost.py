@@ -1,0 +1,171 @@
+"""What a search still costs: it is carried out on boundaries as they might be.
+
+Which runs a search asks for depends on what they give.  So it is simulated, from what
+is measured so far, for boundaries anywhere on the grid and a little beyond, measures
+that rise as d^0 to d^1, and the noise of the measure: those of them that come
+nearest to what is measured.  The quantiles of what that costs are the estimate.
+Seconds come from the runs that are there, or from a formula.
+"""
+
+import math
+from collections.abc import Iterable, Mapping, Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, NamedTuple
+
+import numpy as np
+from scipy import optimize
+
+from testbed.divergence.boundary import Run, search
+from testbed.runs.folder import RunFolder
+from testbed.settings import flatten
+from testbed.sweeps.boundary import Plan
+
+if TYPE_CHECKING:
+    from testbed.sweeps.boundary_search import Search
+
+NOISE = {"relative_distance": 0.15, "kernel_drift": 0.3, "departure_time": 0.6}
+"""Standard deviation of log y over networks, measured at widths 8 to 64."""
+_QUANTILES = (0.1, 0.5, 0.9)
+_DRAWS = 24
+_PRIOR = 400
+# Measured on two shared CPU cores, widths 8 to 64 and depths 2 to 64: each run's time
+# to a factor of 2.
+_START_SECONDS = 13.0
+_SECONDS_PER_WORK = 1e-10
+
+
+class Left(NamedTuple):
+    """What is left to do: 10, 50 and 90 % quantiles.
+
+    Attributes:
+      runs: how many.
+      seconds: until all of them are done.
+    """
+
+    runs: tuple[int, int, int]
+    seconds: tuple[float, float, float]
+
+
+class Forecast:
+    """Estimates what searches still cost, better as runs are done.
+
+    Args:
+      plan: that is carried out.
+      jobs: searches that go on at a time.
+    """
+
+    def __init__(self, plan: Plan, jobs: int):
+        self.plan, self.jobs = plan, jobs
+        self._timings: list[tuple[float, float]] = []
+        self._counted: dict[Any, np.ndarray] = {}
+        self._worked: dict[Any, np.ndarray] = {}
+        rng = np.random.default_rng(0)
+        low, high = np.log([plan.depths[0] / 2, plan.depths[-1] * 2])
+        self._stars = np.exp(rng.uniform(low, high, _PRIOR))
+        self._slopes = rng.uniform(0, 1, _PRIOR)
+
+    def learn(self, folders: Iterable[Path]) -> None:
+        """Takes the seconds that finished runs took."""
+        for folder in map(RunFolder, folders):
+            summary = folder.read_json("summary.json") or {}
+            seconds = summary.get("seconds", {}).get("total")
+            config = folder.read_json("config.json")
+            if summary.get("status") == "done" and seconds and config:
+                self._timings.append((work(config), seconds))
+
+    @property
+    def known(self) -> int:
+        """How many runs the seconds rest on."""
+        return len(self._timings)
+
+    def left(self, searches: Sequence["Search"]) -> Left:
+        """What searches that are not at their end still cost."""
+        start, unit = pace(self._timings)
+        runs, total, longest = np.zeros((3, _DRAWS))
+        for one in searches:
+            if one.boundary is not None:
+                continue
+            # In each draw all searches are alike, as kinds and widths tend to be: the
+            # range would otherwise be that of an average.
+            counts = self._counts(one.measured)
+            seconds = counts @ (start + unit * self._works(one.name, one.width))
+            runs, total = runs + counts.sum(1), total + seconds
+            longest = np.maximum(longest, seconds)
+        low, middle, high = np.quantile(runs, _QUANTILES).round().astype(int)
+        seconds = np.quantile(np.maximum(total / self.jobs, longest), _QUANTILES)
+        if not self._timings:  # the formula knows no machine
+            seconds *= (0.5, 1, 2)
+        return Left((int(low), int(middle), int(high)), tuple(map(float, seconds)))  # pyright: ignore[reportArgumentType]
+
+    def _works(self, name: str, width: int) -> np.ndarray:
+        """Work of a run at each depth of the grid, (depths,)."""
+        if (name, width) not in self._worked:
+            configs = [self.plan.config(name, width, d) for d in self.plan.depths]
+            works = np.array([work(flatten(config)) for config in configs])
+            self._worked[name, width] = works
+        return self._worked[name, width]
+
+    def _counts(self, measured: Mapping[int, Sequence[float]]) -> np.ndarray:
+        """Further runs at each depth of the grid, (draws, depths)."""
+        key = tuple((d, tuple(y)) for d, y in sorted(measured.items()))
+        if key not in self._counted:
+            misfit = np.zeros(_PRIOR)
+            for depth, y in measured.items():
+                known = [v for v in y if v == v]
+                if known:
+                    seen = np.log(np.median(known) / self.plan.threshold)
+                    gap = np.clip(seen, -3, 3) - np.clip(self._log(depth), -3, 3)
+                    misfit += gap**2
+            drawn = np.argsort(misfit, kind="stable")[:_DRAWS]
+            self._counted[key] = np.array(
+                [self._simulate(measured, i) for i in map(int, drawn)]
+            )
+        return self._counted[key]
+
+    def _simulate(self, measured: Mapping[int, Sequence[float]], i: int) -> np.ndarray:
+        plan, rng = self.plan, np.random.default_rng(i)
+        found = {depth: list(y) for depth, y in measured.items()}
+        counts = np.zeros(len(plan.depths))
+        while isinstance(step := search(found, **plan.options), Run):
+            batches = -(-step.seeds // plan.seeds)
+            noise = NOISE[plan.measure] * rng.normal(size=batches * plan.seeds)
+            y = plan.threshold * np.exp(self._log(step.depth)[i] + noise)
+            found[step.depth] = [*found.get(step.depth, []), *y]
+            counts[plan.depths.index(step.depth)] += batches
+        return counts
+
+    def _log(self, depth: int) -> np.ndarray:
+        """Mean of log(y / threshold) at a depth, of each boundary that might be."""
+        sign = 1 if self.plan.rises else -1
+        return sign * self._slopes * np.log(depth / self._stars)
+
+
+def work(config: Mapping[str, Any]) -> float:
+    """What the seconds of a run grow with; what is done on n units counts as 128 n."""
+    examples = config["train.batch_size"] or config["data.train_size"]
+    passes = config["train.steps"] * config["train.seeds"] * examples
+    n = config["model.width"]
+    return passes * config["model.depth"] * (n**2 + 128 * n)
+
+
+def pace(timings: Sequence[tuple[float, float]]) -> tuple[float, float]:
+    """Seconds of a run's start, and of a unit of its work.
+
+    Least squares of log seconds over (work, seconds); what the formula says of the two
+    counts as half a run each.
+    """
+    done, seconds = np.array(timings).reshape(-1, 2).T
+
+    def errors(x: np.ndarray) -> np.ndarray:
+        start, unit = np.array([_START_SECONDS, _SECONDS_PER_WORK]) * np.exp(x)
+        return np.concatenate([np.log((start + unit * done) / seconds), x / 2**0.5])
+
+    x = optimize.least_squares(errors, np.zeros(2)).x
+    return _START_SECONDS * math.exp(x[0]), _SECONDS_PER_WORK * math.exp(x[1])
+
+
+def duration(seconds: float) -> str:
+    """Seconds in words: 40 s, 12 min, 3.5 h."""
+    if seconds < 90:
+        return f"{seconds:.0f} s"
+    return f"{seconds / 60:.0f} min" if seconds < 5400 else f"{seconds / 3600:.1f} h"

@@ -1,0 +1,193 @@
+"""The search for d*(n): which runs are asked for, which are there, what they say.
+
+A run is named by the hash of the settings that decide its numbers, so that a search
+started again, or another one, finds what was trained.  A network that diverged counts
+as beyond the threshold; the others of its run, which stopped with it, are unknown.
+"""
+
+import dataclasses
+import hashlib
+import json
+import math
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from concurrent.futures import FIRST_COMPLETED, Future, wait
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from testbed.config import Config
+from testbed.divergence.boundary import Boundary, Run, search
+from testbed.divergence.boundary_fit import boundary_fit
+from testbed.errors import RunError, UserError
+from testbed.runs.folder import RunFolder, identity
+from testbed.settings import flatten
+from testbed.sweeps.boundary import Found, Plan, describe
+from testbed.sweeps.boundary_cost import Forecast, duration
+from testbed.sweeps.gather import gather
+
+Start = Callable[[Config, Path], Future]
+"""Begins the run of a config in a folder; its result are the run's warnings."""
+
+
+@dataclasses.dataclass(eq=False)
+class Search:
+    """The search at one width.
+
+    Attributes:
+      name: of the networks.
+      width: n.
+      measured: {depth: y of each network}.
+      asked: {depth: numbers of the runs that are there or under way}.
+      boundary: once it is found.
+    """
+
+    name: str
+    width: int
+    measured: dict[int, list[float]] = dataclasses.field(default_factory=dict)
+    asked: dict[int, set[int]] = dataclasses.field(default_factory=dict)
+    boundary: Boundary | None = None
+
+    def runs(self, plan: Plan, step: Run) -> Iterator[Config]:
+        """As many further runs as hold the networks that `step` asks for."""
+        asked = self.asked.setdefault(step.depth, set())
+        for _ in range(math.ceil(step.seeds / plan.seeds)):
+            batch = next(i for i in range(len(asked) + 1) if i not in asked)
+            asked.add(batch)
+            yield plan.config(self.name, self.width, step.depth, batch)
+
+
+def find(
+    plan: Plan,
+    path: Path,
+    searches: Sequence[Search],
+    forecast: Forecast,
+    start: Start,
+    say: Callable[[str], None],
+) -> list[Found]:
+    """Starts the runs that the searches ask for, and returns d*(n).
+
+    Args:
+      plan: checked.
+      path: folder of the boundary; runs are kept under path/points.
+      searches: from `begin`.
+      forecast: of their cost; as many searches as it has jobs go on at a time.
+      start: begins a run.
+      say: told what is asked for and what was found.
+
+    Raises:
+      RunError: a run failed otherwise than by divergence.
+      UserError: a run was refused.
+    """
+    todo, done = list(searches), 0
+    waiting: dict[Future, tuple[Search, int, Path]] = {}
+    while todo or waiting:
+        while todo and len({one for one, *_ in waiting.values()}) < forecast.jobs:
+            one = todo.pop(0)
+            who = f"{one.name}, width {one.width}"
+            step = search(one.measured, **plan.options)
+            if isinstance(step, Boundary):
+                one.boundary = step
+                say(f"{who}: {describe(step)}")
+                continue
+            left = forecast.left(searches)
+            say(
+                f"{who}: depth {step.depth}, {step.seeds} networks ... [{done} of "
+                f"about {done + left.runs[1]} runs, about "
+                f"{duration(left.seconds[1])} left]"
+            )
+            for config in one.runs(plan, step):
+                folder = path / "points" / digest(flatten(config))
+                waiting[start(config, folder)] = one, step.depth, folder
+        for future in wait(waiting, return_when=FIRST_COMPLETED).done:
+            one, depth, folder = waiting.pop(future)
+            place = f"{one.name}, width {one.width}, depth {depth}"
+            warned = future.result()
+            y = values(folder, plan)
+            if y is None:
+                raise RunError(f"{folder}: damaged; remove it and start again")
+            if plan.rises and math.inf in y:
+                stopped = sum(map(math.isnan, y))
+                warned = [f"{y.count(math.inf)} diverged, {stopped} stopped with them"]
+            for line in warned:
+                say(f"{place}: warning: {line}")
+            one.measured.setdefault(depth, []).extend(y)
+            done += 1
+            forecast.learn([folder])
+            if all(one is not other for other, *_ in waiting.values()):
+                todo.insert(0, one)
+    return [_found(plan, name, searches) for name in plan.networks]
+
+
+def begin(plan: Plan, runs: Mapping[str, Path]) -> list[Search]:
+    """The searches of a plan, with what is known from `runs` (of `runs_below`)."""
+    searches = []
+    for name in plan.networks:
+        for width in plan.widths:
+            one = Search(name, width)
+            for depth in plan.depths:
+                for batch in range(plan.most_seeds // plan.seeds):
+                    config = plan.config(name, width, depth, batch)
+                    folder = runs.get(digest(flatten(config)))
+                    y = values(folder, plan) if folder else None
+                    if y is not None:
+                        one.measured.setdefault(depth, []).extend(y)
+                        one.asked.setdefault(depth, set()).add(batch)
+            searches.append(one)
+    return searches
+
+
+def runs_below(paths: Iterable[Path]) -> dict[str, Path]:
+    """{digest: folder} of the runs at or below `paths`, finished or not."""
+    found = {}
+    for path in paths:
+        for file in sorted(path.rglob("config.json")):
+            config = RunFolder(file.parent).read_json("config.json")
+            if isinstance(config, dict) and "train.seeds" in config:
+                found.setdefault(digest(config), file.parent)
+    return found
+
+
+def digest(flat: Mapping[str, Any]) -> str:
+    """Names a run by the settings that decide its numbers."""
+    text = json.dumps(identity(flat), sort_keys=True)
+    return hashlib.sha256(text.encode()).hexdigest()[:12]
+
+
+def values(folder: Path, plan: Plan) -> list[float] | None:
+    """The measure of each network of a run that is done or diverged, else None.
+
+    Of a run that diverged: inf for the networks that did and nan for the others; or
+    the departure times so far, at the latest that of divergence.
+    """
+    summary = RunFolder(folder).read_json("summary.json")
+    if not summary:
+        return None
+    if summary["status"] == "done":
+        try:
+            y = gather([folder]).networks[plan.measure]
+        except UserError:  # damaged: it is run again
+            return None
+        return [float(v) if v > 0 else math.nan for v in np.asarray(y, np.float64)]
+    diverged = summary.get("diverged")
+    if not diverged or not diverged["seeds"]:
+        return None
+    y = [math.nan] * plan.seeds
+    if plan.rises:
+        for seed in diverged["seeds"]:
+            y[seed] = math.inf
+        return y
+    if "departure" in summary:
+        departed = summary["departure"]["test"]["seeds"]
+        y = [math.nan if t is None else t for t in departed]
+    for seed in diverged["seeds"]:
+        if math.isnan(y[seed]):
+            y[seed] = max(diverged["t"], summary["lr"])  # lr is the time of one step
+    return y
+
+
+def _found(plan: Plan, name: str, searches: Sequence[Search]) -> Found:
+    boundaries = tuple(s.boundary for s in searches if s.name == name and s.boundary)
+    stars = [b.star for b in boundaries]
+    law = boundary_fit(plan.widths, stars, [b.interval for b in boundaries])
+    return Found(name, plan.widths, boundaries, law)

@@ -1,0 +1,108 @@
+"""Processes that carry out the runs of a search, each one run at a time."""
+
+import multiprocessing
+import os
+import signal
+import threading
+import traceback
+import warnings
+from concurrent.futures import Future, ProcessPoolExecutor
+from pathlib import Path
+from typing import Any
+
+from testbed.config import Config
+from testbed.errors import NotFinite, RunError, UserError
+from testbed.runs.console import Console
+from testbed.settings import override
+
+
+class Workers:
+    """A pool of processes that ends at once, with this process if that is killed.
+
+    Args:
+      jobs: how many.
+      compiled: folder for compiled programs, which all share.
+    """
+
+    def __init__(self, jobs: int, compiled: Path):
+        self._pool = ProcessPoolExecutor(
+            jobs, multiprocessing.get_context("spawn"), _prepare, (compiled,)
+        )
+
+    def start(self, config: Config, folder: Path) -> Future[list[str]]:
+        """Begins `train` in one of the processes."""
+        return self._pool.submit(train, config, folder)
+
+    def stop(self) -> None:
+        """Ends the processes; what they were at is resumed by the next start."""
+        self._pool.shutdown(wait=False, cancel_futures=True)
+        for process in multiprocessing.active_children():
+            process.terminate()
+
+
+def train(config: Config, folder: Path) -> list[str]:
+    """Runs, or resumes, one run and returns its warnings; divergence is a result.
+
+    Raises:
+      UserError: the run was refused.
+      RunError: it failed, otherwise than by networks that diverged.
+    """
+    from testbed.runs.job import run_job
+
+    resume = (folder / "config.json").exists()
+    config = override(config, {"run.dir": str(folder), "run.resume": resume})
+    with warnings.catch_warnings(record=True) as caught:
+        warnings.simplefilter("always", UserWarning)
+        try:
+            run_job(config, _Silent())
+        except NotFinite as error:
+            if not error.seeds:
+                raise RunError(f"{folder}: {error}") from None
+        except RunError as error:
+            raise RunError(f"{folder}: {error}") from None
+        except UserError:
+            raise
+        except Exception as error:  # a defect: told in one line, kept in full
+            file = folder / "error.txt"
+            file.parent.mkdir(parents=True, exist_ok=True)
+            file.write_text(traceback.format_exc())
+            what = f"{type(error).__name__}: {error}".splitlines()[0]
+            raise RunError(f"{what}; see {file}") from None
+    return [str(w.message) for w in caught if issubclass(w.category, UserWarning)]
+
+
+def _prepare(compiled: Path) -> None:
+    """In a new process: Ctrl-C is the parent's matter, and so is its end."""
+    signal.signal(signal.SIGINT, signal.SIG_IGN)
+    threading.Thread(target=_end_with_parent, daemon=True).start()
+    import jax
+
+    jax.config.update("jax_compilation_cache_dir", str(compiled))
+    jax.config.update("jax_persistent_cache_min_compile_time_secs", 0.1)
+    jax.config.update("jax_persistent_cache_min_entry_size_bytes", 0)
+
+
+def _end_with_parent() -> None:
+    parent = multiprocessing.parent_process()
+    assert parent is not None
+    parent.join()
+    os._exit(1)
+
+
+class _Silent(Console):
+    """Says nothing: the search speaks for its runs."""
+
+    def say(self, text: str) -> None:
+        """Nothing."""
+
+    def print(self, text: Any) -> None:
+        """Nothing."""
+
+    def comparison(self, *args: Any) -> None:
+        """Nothing."""
+
+    def result(self, *args: Any) -> None:
+        """Nothing."""
+
+    def _lines(self, *args: Any):
+        return lambda step: None
