@@ -25,7 +25,7 @@ def main() -> None:
     add("--index", help="only these points: 3, or 0-7, or 0,4,8")
     add("--shard", help="only shard I of N: I/N")
     add("--quick", action="store_true", help="the same made small, for a trial")
-    add("--seed", type=int, default=0, help="of random and bayes sweeps")
+    add("--seed", type=int, help="of random and bayes sweeps")
     add("--yes", action="store_true", help="run more than a million points")
     add("--list", action="store_true", help="say which points there are, and stop")
     add("--print-slurm", action="store_true", help="print an sbatch script, and stop")

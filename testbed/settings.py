@@ -6,6 +6,7 @@ reader serves the command line, config.json, wandb and sweep files.
 """
 
 import dataclasses
+import functools
 from collections.abc import Mapping
 from typing import Any, TypeVar, get_args, get_type_hints
 
@@ -17,17 +18,23 @@ C = TypeVar("C")
 def flatten(config: Any) -> dict[str, Any]:
     """Returns {dotted name: value}."""
     flat: dict[str, Any] = {}
-    for field in dataclasses.fields(config):
-        value = getattr(config, field.name)
-        if dataclasses.is_dataclass(value):
-            flat |= {f"{field.name}.{k}": v for k, v in flatten(value).items()}
+    for name in _names(type(config)):
+        value = getattr(config, name)
+        if _names(type(value)):
+            for inner, one in flatten(value).items():
+                flat[f"{name}.{inner}"] = one
         else:
-            flat[field.name] = value
+            flat[name] = value
     return flat
 
 
 def field_types(config: type) -> dict[str, Any]:
     """Returns {dotted name: declared type} of a config class."""
+    return dict(_field_types(config))
+
+
+@functools.cache  # a sweep reads the same class for every point
+def _field_types(config: type) -> dict[str, Any]:
     types: dict[str, Any] = {}
     for name, kind in get_type_hints(config).items():
         if dataclasses.is_dataclass(kind):
@@ -37,6 +44,14 @@ def field_types(config: type) -> dict[str, Any]:
     return types
 
 
+@functools.cache
+def _names(kind: type) -> tuple[str, ...]:
+    """Names of the fields of a group; none of a plain value."""
+    if not dataclasses.is_dataclass(kind):
+        return ()
+    return tuple(field.name for field in dataclasses.fields(kind))
+
+
 def override(config: C, values: Mapping[str, Any]) -> C:
     """Returns `config` with dotted `values` replaced; texts are read as their type.
 
@@ -44,7 +59,7 @@ def override(config: C, values: Mapping[str, Any]) -> C:
       UserError: an unknown name (with the nearest valid one), or a value of the wrong
         type.
     """
-    types = field_types(type(config))
+    types = _field_types(type(config))
     groups: dict[str, dict[str, Any]] = {}
     changed: dict[str, Any] = {}
     for name, value in values.items():

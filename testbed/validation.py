@@ -2,6 +2,7 @@
 
 import dataclasses
 import math
+from collections.abc import Mapping
 from typing import Any
 
 from testbed.config import (
@@ -35,7 +36,7 @@ def validate(config: Config) -> Config:
     Raises:
       UserError: naming field, value, rule and remedy.
     """
-    d, t = config.data, config.train
+    d, t, flat = config.data, config.train, flatten(config)
     for name, value, valid in (
         ("data.name", d.name, names.SOURCES),
         ("data.normalize", d.normalize, names.NORMALIZATIONS),
@@ -46,7 +47,7 @@ def validate(config: Config) -> Config:
         ("train.precision", t.precision, PRECISIONS),
     ):
         check_name(name, value, valid)
-    _check_shared(config)
+    _check_shared(config, flat)
     for name, least in (
         ("data.train_size", 2),
         ("data.test_size", 1),
@@ -60,18 +61,18 @@ def validate(config: Config) -> Config:
         ("kernel.draws", 2),
         ("measure.times", 1),
     ):
-        _at_least(config, name, least)
+        _at_least(flat, name, least)
     for name in ("data.noise", "kernel.ridge", "train.momentum"):
-        _at_least(config, name, 0.0)
+        _at_least(flat, name, 0.0)
     for name in (
         "train.lr",
         "train.lr_fraction",
         "measure.tolerance",
         "measure.target",
     ):
-        _positive(config, name)
+        _positive(flat, name)
     for name in ("data.seed", "train.seed"):
-        _check_seed(config, name)
+        _check_seed(flat, name)
     _check_classes(d)
     _check_training(config)
     return dataclasses.replace(config, model=_resolve(config.model))
@@ -83,10 +84,11 @@ def validate_simulation(config: SimulateConfig) -> SimulateConfig:
     Raises:
       UserError: naming field, value, rule and remedy.
     """
-    _check_shared(config)
-    _at_least(config, "samples", 3)  # a variance and its error need as many
-    _at_least(config, "n_out", 1)
-    _check_seed(config, "seed")
+    flat = flatten(config)
+    _check_shared(config, flat)
+    _at_least(flat, "samples", 3)  # a variance and its error need as many
+    _at_least(flat, "n_out", 1)
+    _check_seed(flat, "seed")
     m = config.model
     if m.activation != "relu":
         rule = "the laws of norms are those of relu networks"
@@ -104,7 +106,7 @@ def validate_simulation(config: SimulateConfig) -> SimulateConfig:
     return dataclasses.replace(config, model=model)
 
 
-def _check_shared(config: Any) -> None:
+def _check_shared(config: Any, flat: Mapping[str, Any]) -> None:
     """What holds for model, run and wandb, whatever the command."""
     m = config.model
     for name, value, valid in (
@@ -117,7 +119,7 @@ def _check_shared(config: Any) -> None:
         ("wandb.mode", config.wandb.mode, WANDB_MODES),
     ):
         check_name(name, value, valid)
-    for name, value in flatten(config).items():
+    for name, value in flat.items():
         if isinstance(value, float) and not math.isfinite(value):
             raise UserError(name, value, "must be finite", "give a finite number")
     if m.depth is not None and m.ratio is not None:
@@ -127,11 +129,11 @@ def _check_shared(config: Any) -> None:
             f"cannot be given together with model.depth={m.depth}",
             "leave one of the two out",
         )
-    _at_least(config, "model.width", 1)
-    _at_least(config, "model.depth", 1)
-    _at_least(config, "model.bias_std", 0.0)
-    _positive(config, "model.ratio")
-    _at_least(config, "run.checkpoint_seconds", 0.0)
+    _at_least(flat, "model.width", 1)
+    _at_least(flat, "model.depth", 1)
+    _at_least(flat, "model.bias_std", 0.0)
+    _positive(flat, "model.ratio")
+    _at_least(flat, "run.checkpoint_seconds", 0.0)
 
 
 def _resolve(m: ModelConfig) -> ModelConfig:
@@ -146,9 +148,9 @@ def _resolve(m: ModelConfig) -> ModelConfig:
     return dataclasses.replace(m, depth=depth, ratio=None)
 
 
-def _check_seed(config: Any, name: str) -> None:
-    _at_least(config, name, 0)
-    value = flatten(config)[name]
+def _check_seed(flat: Mapping[str, Any], name: str) -> None:
+    _at_least(flat, name, 0)
+    value = flat[name]
     if value >= 2**32:
         raise UserError(name, value, "must be below 2^32", "use a smaller seed")
 
@@ -199,15 +201,15 @@ def _without_effect(config: Any, base: Any, needs: dict) -> list[str]:
     ]
 
 
-def _at_least(config: Any, name: str, least: float) -> None:
-    value = flatten(config)[name]
+def _at_least(flat: Mapping[str, Any], name: str, least: float) -> None:
+    value = flat[name]
     if value is not None and value < least:
         rule = f"must be at least {least}"
         raise UserError(name, value, rule, f"use {least} or more")
 
 
-def _positive(config: Any, name: str) -> None:
-    value = flatten(config)[name]
+def _positive(flat: Mapping[str, Any], name: str) -> None:
+    value = flat[name]
     if value is not None and value <= 0:
         raise UserError(name, value, "must be positive", "use a value above 0")
 

@@ -1,117 +1,210 @@
 """Proposals of a bayes sweep: a Gaussian process, and expected improvement."""
 
+import difflib
+import json
 import warnings
+from collections.abc import Iterator, Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 from scipy import stats
+from threadpoolctl import threadpool_limits
 
 from testbed.errors import UserError
 from testbed.sweeps.points import Settings, draw, point_name
-from testbed.sweeps.spec import Parameter, config_of
+from testbed.sweeps.spec import Parameter, Sweep, config_of
 
 if TYPE_CHECKING:
     from testbed.sweeps.store import Store
 
-FIRST = 5  # random points before the process is asked
+FIRST = 5  # numbers measured at random points before the process is asked
 CANDIDATES = 2000
-MOST_COMPARED = 300  # of these: checking a config takes a millisecond
+Results = Sequence[tuple[Settings, float]]
 
 
 def propose(store: "Store", session: str) -> None:
-    """Adds the next point if none is waiting and the cap is not reached.
+    """Adds the next point if none is waiting and the sweep is not at its end.
 
-    The metric of finished points, minimized (or the negative, for goal maximize), is
-    fitted by a Gaussian process with a Matern-5/2 kernel on settings scaled to [0, 1]
-    (logarithms where the distribution is log-uniform, one-hot for names); the candidate
-    of the largest expected improvement is next.  Points without the metric are left
-    out.  Call it under the store's lock.
+    The metric of the points that have ended, minimized (or the negative, for goal
+    maximize), is fitted by a Gaussian process with a Matern-5/2 kernel; the candidate
+    of the largest expected improvement is next.  Points that failed, or whose metric
+    is null, count as the worst number seen: left out, their neighbours would look
+    unexplored and be proposed again and again.  Where null means more than could be
+    measured and more is better, choose a metric that says so.
+
+    Points still running are given the value that the process expects of them.  This
+    leaves its expectation elsewhere as it is and takes away only what is unknown near
+    them, so that several workers spread out, and no made-up value has to be chosen.
+
+    The end is the cap, or a number that reaches metric.target, as with wandb.  Call it
+    under the store's lock.
+
+    Args:
+      store: of a bayes sweep.
+      session: name of this start of the sweep.
+
+    Raises:
+      UserError: points are done and none has the metric.
     """
-    sweep = store.sweep
-    known = store.points()
+    check_metric(store)
+    sweep, known = store.sweep, store.points()
     assert sweep.run_cap is not None
     waiting = any(store.state(p, session) == "waiting" for p in known)
     if waiting or len(known) >= sweep.run_cap:
         return
+    ended, running = [], []
+    for point in known:
+        summary = store.summary(point)
+        if summary is not None or store.state(point, session) == "failed":
+            ended.append((point.settings, metric_of(sweep, summary)))
+        else:
+            running.append(point.settings)
+    values = [y for _, y in ended if y is not None]
+    if _reached(sweep, values):
+        return
     rng = np.random.default_rng((store.seed, len(known)))
+    candidates = list(_candidates(sweep, rng))
+    order: Sequence[int] = range(len(candidates))
+    if len(values) >= FIRST:
+        results = [(s, max(values) if y is None else y) for s, y in ended]
+        gain = expected_improvement(sweep.parameters, results, running, candidates)
+        order = [int(i) for i in np.argsort(-gain, kind="stable")]
     names = {p.name for p in known}
-    candidates = []
-    for _ in range(CANDIDATES):  # new ones, which the program accepts
-        settings = _candidate(store, rng)
-        if len(candidates) < MOST_COMPARED and _is_new(store, settings, names):
-            candidates.append(settings)
-    if not candidates:
+    for i in order:  # checking one takes a millisecond: the first that will do
+        if _accepted(sweep, candidates[i], names):
+            store.propose(candidates[i])
+            return
+
+
+def check_metric(store: "Store") -> None:
+    """Raises UserError if points are done and the sweep's metric is in none of them.
+
+    A metric that is there and null, such as the departure of a network that never
+    departed, is no mistake.
+    """
+    summaries = [s for p in store.points() if (s := store.summary(p)) is not None]
+    name = str(store.sweep.metric.get("name"))
+    numbers = {key for summary in summaries for key in _numbers(summary)}
+    if not summaries or name in numbers:
         return
-    results = [(p.settings, metric_of(sweep, store.summary(p))) for p in known]
-    seen = [(s, y) for s, y in results if y is not None]
-    if len(seen) < FIRST:
-        store.propose(candidates[0])
-        return
-    store.propose(candidates[_best(sweep.parameters, seen, candidates)])
+    near = difflib.get_close_matches(name, numbers, n=1, cutoff=0.5)
+    remedy = f"did you mean '{near[0]}'?" if near else "see the point's summary.json"
+    rule = "is no number in the summary of a point that is done"
+    raise UserError("metric.name", name, rule, remedy)
 
 
-def _is_new(store: "Store", settings: Settings, names: set[str]) -> bool:
-    try:
-        config_of(store.sweep, settings)
-    except UserError:
-        return False
-    return point_name(store.sweep, settings) not in names
-
-
-def metric_of(sweep, summary: dict[str, Any] | None) -> float | None:
+def metric_of(sweep: Sweep, summary: Mapping[str, Any] | None) -> float | None:
     """The metric to be minimized, from a summary; None if it is not there."""
-    value: Any = summary
-    for part in str(sweep.metric.get("name")).split("."):
-        value = value.get(part) if isinstance(value, dict) else None
-    if not isinstance(value, int | float) or not np.isfinite(value):
+    value = _numbers(summary or {}).get(str(sweep.metric.get("name")))
+    if value is None or not np.isfinite(value):
         return None
     return -float(value) if sweep.metric.get("goal") == "maximize" else float(value)
 
 
-def _candidate(store: "Store", rng: np.random.Generator) -> Settings:
-    return {name: draw(p, rng) for name, p in store.sweep.parameters.items()}
+def expected_improvement(
+    parameters: Mapping[str, Parameter],
+    results: Results,
+    running: Sequence[Settings],
+    candidates: Sequence[Settings],
+) -> np.ndarray:
+    """By how much each candidate is expected to fall below the least value so far.
 
+    Args:
+      parameters: of the sweep.
+      results: settings and values of points that have ended.
+      running: settings of points whose values are to come.
+      candidates: settings to judge.
 
-def _best(parameters, seen, candidates) -> int:
+    Returns:
+      (len(candidates),), in standard deviations of the values.
+    """
     from sklearn.gaussian_process import GaussianProcessRegressor
     from sklearn.gaussian_process.kernels import Matern, WhiteKernel
 
-    x = np.array([_features(parameters, s) for s, _ in seen])
-    y = np.array([value for _, value in seen])
-    scale = y.std() or 1.0
-    lengths: Any = np.full(x.shape[1], 0.3)
-    kernel = Matern(nu=2.5, length_scale=lengths) + WhiteKernel(1e-2)
-    process = GaussianProcessRegressor(kernel, n_restarts_optimizer=2, random_state=0)
-    with warnings.catch_warnings():
+    place = lambda rows: np.array([features(parameters, s) for s in rows])
+    x, y = place([s for s, _ in results]), np.array([value for _, value in results])
+    y = (y - y.mean()) / (y.std() or 1.0)
+    lengths: Any = np.full(x.shape[1], 0.5)
+    kernel: Any = Matern(lengths, (0.05, 20.0), nu=2.5) + WhiteKernel(1e-2, (1e-6, 1.0))
+    fitted = GaussianProcessRegressor(kernel, n_restarts_optimizer=1, random_state=0)
+    with warnings.catch_warnings(), threadpool_limits(1, user_api="blas"):
         warnings.simplefilter("ignore")  # a length at its bound is no mistake
-        process.fit(x, (y - y.mean()) / scale)
-    places = np.array([_features(parameters, s) for s in candidates])
-    mean, std = process.predict(places, return_std=True)  # pyright: ignore
-    std = np.maximum(std, 1e-9)
-    gain = (y.min() - y.mean()) / scale - mean
-    z = gain / std
-    return int(np.argmax(gain * stats.norm.cdf(z) + std * stats.norm.pdf(z)))
+        fitted.fit(x, y)  # arrays so small that a second thread makes it slower
+    kernel = fitted.kernel_
+    if running:
+        y = np.concatenate([y, fitted.predict(place(running))])
+        x = np.vstack([x, place(running)])
+    as_fitted: Any = {"kernel": kernel, "optimizer": None}
+    process: Any = GaussianProcessRegressor(**as_fitted).fit(x, y)
+    least = process.predict(x).min()  # expected, not seen: measurements are noisy
+    mean, std = process.predict(place(candidates), return_std=True)
+    std = np.sqrt(np.maximum(std**2 - kernel.k2.noise_level, 1e-12))
+    z = (least - mean) / std
+    return std * (z * stats.norm.cdf(z) + stats.norm.pdf(z))
 
 
-def _features(parameters: dict[str, Parameter], settings: Settings) -> list[float]:
-    features: list[float] = []
+def features(parameters: Mapping[str, Parameter], settings: Settings) -> list[float]:
+    """A point's place: about [0, 1] in each varied setting.
+
+    Numbers that are listed are spaced evenly, in order; other values are one-hot;
+    ranges are scaled, their logarithms where the distribution has one; normal ones run
+    from -2 to 2 standard deviations.
+    """
+    found: list[float] = []
     for name, p in parameters.items():
-        value = settings[name]
-        if len(p.values) == 1:
-            continue
-        if p.values:
-            numeric = all(isinstance(v, int | float) for v in p.values)
-            if numeric:
-                place = sorted(p.values).index(value)
-                features.append(place / (len(p.values) - 1))
-            else:
-                features += [float(value == v) for v in p.values]
-            continue
-        if "min" in p.numbers:
-            low, high = float(p.numbers["min"]), float(p.numbers["max"])
-            if "log" in p.distribution:
-                low, high, value = np.log(low), np.log(high), np.log(value)
-            features.append((value - low) / max(high - low, 1e-12))
+        value, n = settings[name], p.numbers
+        if p.values and all(isinstance(v, int | float) for v in p.values):
+            if len(p.values) > 1:
+                found.append(sorted(p.values).index(value) / (len(p.values) - 1))
+        elif p.values:
+            found += [float(value == v) for v in p.values if len(p.values) > 1]
+        elif "min" in n:
+            ends = (value, n["min"], n["max"])
+            value, low, high = np.log(ends) if "log" in p.distribution else ends
+            found.append(float((value - low) / ((high - low) or 1.0)))
         else:
-            features.append((value - p.numbers["mu"]) / p.numbers["sigma"] / 4 + 0.5)
-    return features
+            value = np.log(value) if p.distribution == "log_normal" else value
+            found.append(float((value - n["mu"]) / (4 * n["sigma"] or 1.0) + 0.5))
+    return found
+
+
+def _candidates(sweep: Sweep, rng: np.random.Generator) -> Iterator[Settings]:
+    """Points drawn as a random sweep draws them, each once."""
+    seen = set()
+    for _ in range(CANDIDATES):
+        settings = {name: draw(p, rng) for name, p in sweep.parameters.items()}
+        text = json.dumps(settings, default=str)
+        if text not in seen:
+            seen.add(text)
+            yield settings
+
+
+def _accepted(sweep: Sweep, settings: Settings, names: set[str]) -> bool:
+    """Whether the point is new and the program takes it."""
+    if point_name(sweep, settings) in names:
+        return False
+    try:
+        config_of(sweep, settings)
+    except UserError:
+        return False
+    return True
+
+
+def _reached(sweep: Sweep, values: Sequence[float]) -> bool:
+    target = sweep.metric.get("target")
+    if target is None or not values:
+        return False
+    return min(values) <= (
+        -target if sweep.metric.get("goal") == "maximize" else target
+    )
+
+
+def _numbers(summary: Mapping[str, Any], prefix: str = "") -> dict[str, float | None]:
+    """{dotted key: number, or None where it is null} of a summary."""
+    found: dict[str, float | None] = {}
+    for key, value in summary.items():
+        if isinstance(value, Mapping):
+            found |= _numbers(value, f"{prefix}{key}.")
+        elif value is None or isinstance(value, int | float):
+            found[f"{prefix}{key}"] = value
+    return found

@@ -14,6 +14,7 @@ from testbed.config import Config
 from testbed.errors import NotFinite, RunError, UserError
 from testbed.runs.console import Console
 from testbed.settings import override
+from testbed.sweeps.compiled import keep_compiled
 
 
 class Workers:
@@ -75,11 +76,7 @@ def _prepare(compiled: Path) -> None:
     """In a new process: Ctrl-C is the parent's matter, and so is its end."""
     signal.signal(signal.SIGINT, signal.SIG_IGN)
     threading.Thread(target=_end_with_parent, daemon=True).start()
-    import jax
-
-    jax.config.update("jax_compilation_cache_dir", str(compiled))
-    jax.config.update("jax_persistent_cache_min_compile_time_secs", 0.1)
-    jax.config.update("jax_persistent_cache_min_entry_size_bytes", 0)
+    keep_compiled(compiled)
 
 
 def _end_with_parent() -> None:

@@ -1,5 +1,6 @@
 """The points of a sweep: enumerated or drawn, each with a name of its own."""
 
+import dataclasses
 import hashlib
 import itertools
 import json
@@ -8,10 +9,8 @@ from typing import Any
 
 import numpy as np
 
-from testbed.errors import UserError
-from testbed.runs.folder import identity
-from testbed.settings import flatten
-from testbed.sweeps.spec import Parameter, Sweep, config_of
+from testbed.settings import field_types
+from testbed.sweeps.spec import Parameter, Sweep
 
 Settings = dict[str, Any]
 
@@ -35,13 +34,11 @@ QUICK_FIXED: Settings = {
 }
 
 
-def grid(sweep: Sweep) -> list[Settings]:
+def grid(sweep: Sweep) -> Iterator[Settings]:
     """All combinations, the last parameter varying fastest."""
     columns = [p.values for p in sweep.parameters.values()]
-    return [
-        dict(zip(sweep.parameters, row, strict=True))
-        for row in itertools.product(*columns)
-    ]
+    for row in itertools.product(*columns):
+        yield dict(zip(sweep.parameters, row, strict=True))
 
 
 def drawn(sweep: Sweep, seed: int = 0) -> Iterator[Settings]:
@@ -83,9 +80,7 @@ def from_unit(parameter: Parameter, u: float) -> Any:
 
 def quick(sweep: Sweep) -> Sweep:
     """The same sweep made small: two values a parameter, small networks, few steps."""
-    import dataclasses
-
-    known = [k for k in QUICK_FIXED if k in _fields(sweep)]
+    known = [k for k in QUICK_FIXED if k in field_types(sweep.command.config)]
     parameters = {}
     for name, p in sweep.parameters.items():
         most = len(p.values[:2]) or 2  # of a range, too
@@ -102,17 +97,7 @@ def quick(sweep: Sweep) -> Sweep:
     return dataclasses.replace(sweep, parameters=parameters, run_cap=cap)
 
 
-def _fields(sweep: Sweep) -> set[str]:
-    from testbed.settings import field_types
-
-    return set(field_types(sweep.command.config))
-
-
 def point_name(sweep: Sweep, settings: Mapping[str, Any]) -> str:
-    """Twelve hexadecimal digits of what decides the numbers of a point."""
-    try:
-        kept = identity(flatten(config_of(sweep, settings)))
-    except UserError:  # a point that will fail has a name all the same
-        kept = {"refused": dict(settings)}
-    text = json.dumps({"program": sweep.program, **kept}, sort_keys=True)
+    """Twelve hexadecimal digits of the program and of all that the sweep sets."""
+    text = json.dumps([sweep.program, dict(settings)], sort_keys=True, default=str)
     return hashlib.sha256(text.encode()).hexdigest()[:12]

@@ -2,6 +2,8 @@
 
 import argparse
 import secrets
+import signal
+import sys
 import time
 
 from rich.live import Live
@@ -10,8 +12,9 @@ from rich.table import Table
 from testbed.errors import RunError, UserError
 from testbed.runs.console import Console
 from testbed.sweeps import slurm
-from testbed.sweeps.store import Point, Store, open_store
-from testbed.sweeps.work import Only, index_filter, refuse, shard_filter, work
+from testbed.sweeps.leaving import leaving
+from testbed.sweeps.store import Point, Store, accidents, open_store
+from testbed.sweeps.work import Only, finish, index_filter, refuse, shard_filter
 from testbed.sweeps.workers import Workers
 
 POLL_SECONDS = 0.5
@@ -27,39 +30,53 @@ def run(options: argparse.Namespace) -> None:
     only = _filter(options)
     if options.jobs < 1:
         raise UserError("jobs", options.jobs, "must be at least 1", "use 1 or more")
+    _check_begun(options)
     store = open_store(
         options.file,
         options.dir,
         small=options.quick,
-        seed=options.seed,
+        seed=options.seed or 0,
         many=options.yes,
     )
-    console = Console()
-    if options.print_slurm:
-        print(slurm.script(store))
-        return
-    if options.submitit is not None:
-        slurm.submit(store, options.jobs, options.submitit)
-        return
-    if options.list:
-        console.print(_listing(store))
-        return
+    with accidents(store.path):
+        if options.print_slurm:
+            print(slurm.script(store))
+        elif options.list:
+            Console().print(_listing(store))
+        else:
+            _run(store, only, options, Console())
+
+
+def _run(
+    store: Store, only: Only, options: argparse.Namespace, console: Console
+) -> None:
+    piece = options.index is not None or options.shard is not None
+    if piece or options.submitit is not None:
+        slurm.check_independent(store)
+    if options.index is not None and not any(map(only, store.points())):
+        rule = f"is beyond the last point, {len(store.points()) - 1}"
+        raise UserError("index", options.index, rule, "see --list")
     console.print(_opening(store, options.jobs))
     session = f"{int(time.time())}-{secrets.token_hex(3)}"
     for point, error in refuse(store, session, only):
         console.print(f"refused: point {point.index} ({point.name}): {error}")
-    if options.index is not None or options.shard is not None:
-        _check_piece(store, only, options)
-        work(store, session, only)
+    if piece:
+        with leaving(store.release):
+            finish(store, session, only, console.say)
+    elif options.submitit is not None:
+        for line in slurm.submit(store, session, options.jobs, options.submitit):
+            console.print(line)
     else:
         _run_workers(store, session, options.jobs, console)
     _close(store, only, console)
 
 
 def _run_workers(store: Store, session: str, jobs: int, console: Console) -> None:
+    # A runner that is told to end stops its workers on the way out.
+    handler = signal.signal(signal.SIGTERM, lambda *_: sys.exit(128 + signal.SIGTERM))
     workers = Workers(store, session, jobs)
     began = time.perf_counter()
-    before = sum(store.state(p) == "done" for p in store.points())
+    before = store.states().count("done")
     try:
         with Live(console=console.rich, auto_refresh=False) as live:
             shown = ""
@@ -73,12 +90,12 @@ def _run_workers(store: Store, session: str, jobs: int, console: Console) -> Non
                 time.sleep(POLL_SECONDS)
     finally:
         workers.stop()
+        signal.signal(signal.SIGTERM, handler)
 
 
 def _status(store: Store, session: str, began: float, before: int):
     """The live table, and the same as one line."""
-    points = store.points()
-    states = [store.state(p, session) for p in points]
+    points, states = store.points(), store.states(session)
     count = {s: states.count(s) for s in ("done", "running", "failed", "waiting")}
     total = _total(store, points)
     ended = count["done"] - before
@@ -94,7 +111,7 @@ def _status(store: Store, session: str, began: float, before: int):
     table = Table(title=line, title_justify="left")
     for column in ("point", *store.sweep.varied, "state"):
         table.add_column(column)
-    for point, state in zip(points, states, strict=True):
+    for point, state in zip(points, states, strict=False):  # bayes may add one
         if state in ("running", "failed"):
             cells = [str(point.settings.get(name, "")) for name in store.sweep.varied]
             table.add_row(f"{point.index} {point.name}", *cells, state)
@@ -117,11 +134,13 @@ def _opening(store: Store, jobs: int) -> str:
     sweep = store.sweep
     question = sweep.header.get("question", "")
     total = _total(store, store.points())
-    done = sum(store.state(p) == "done" for p in store.points())
+    done = store.states().count("done")
+    early = "early_terminate" in sweep.document
     return (
         f"{sweep.path.parent}: {sweep.method} over {', '.join(sweep.varied)}, "
         f"{total} points ({done} done), {jobs} at a time"
         + (f"\nQuestion: {question}" if question else "")
+        + ("\nearly_terminate is wandb's: here every point runs to its end" * early)
         + f"\nRecording in {store.path}\n"
     )
 
@@ -130,23 +149,24 @@ def _listing(store: Store) -> Table:
     table = Table(title=f"{store.path}", title_justify="left")
     for column in ("index", "name", *store.sweep.varied, "state"):
         table.add_column(column)
-    for point in store.points():
+    for point, state in zip(store.points(), store.states(), strict=False):
         cells = [str(point.settings.get(name, "")) for name in store.sweep.varied]
-        table.add_row(str(point.index), point.name, *cells, store.state(point))
+        table.add_row(str(point.index), point.name, *cells, state)
     return table
 
 
 def _close(store: Store, only: Only, console: Console) -> None:
-    points = [p for p in store.points() if only(p)]
-    failed = [p for p in points if store.state(p) == "failed"]
-    done = sum(store.state(p) == "done" for p in points)
+    states = zip(store.points(), store.states(), strict=False)
+    points = [(point, state) for point, state in states if only(point)]
+    failed = [point for point, state in points if state == "failed"]
+    done = sum(state == "done" for _, state in points)
     for point in failed:
         failure = store.failure(point) or {}
         error = str(failure.get("error")).strip().splitlines()[-1]
         console.print(f"failed: point {point.index} ({point.name}): {error}")
     total = len(points)
     if store.sweep.method == "bayes":
-        total = max(total, _total(store, points))
+        total = max(total, _total(store, store.points()))
     console.print(f"{done} of {total} points done, {len(failed)} failed.")
     console.print(f"Map and report: python scripts/report.py {store.path}")
     if failed:
@@ -154,13 +174,18 @@ def _close(store: Store, only: Only, console: Console) -> None:
             f"{len(failed)} points failed; their errors are in "
             f"{store.path / 'failures'}; run again to retry them"
         )
+    if done < len(points):
+        left = len(points) - done
+        raise RunError(f"{left} points were not run to their end; run again to go on")
 
 
-def _check_piece(store: Store, only: Only, options: argparse.Namespace) -> None:
-    slurm.check_independent(store)
-    if options.index is not None and not any(map(only, store.points())):
-        rule = f"is beyond the last point, {len(store.points()) - 1}"
-        raise UserError("index", options.index, rule, "see --list")
+def _check_begun(options: argparse.Namespace) -> None:
+    """Refuses what only counts when a sweep begins, where it goes on."""
+    begins = {"quick": options.quick, "seed": options.seed, "yes": options.yes}
+    for name, value in begins.items():
+        if options.file is None and value is not None and value is not False:
+            rule = "goes with a sweep file: the folder's sweep has its own"
+            raise UserError(name, value, rule, "leave it out, or give the file")
 
 
 def _filter(options: argparse.Namespace) -> Only:

@@ -2,50 +2,60 @@
 
 import shlex
 from collections.abc import Sequence
+from pathlib import Path
 from typing import Any
 
 from testbed.errors import UserError
 from testbed.sweeps.store import Store
 
+MOST_TASKS = 1001  # of an array: Slurm's MaxArraySize, unless it was raised
+SHARDS = 1000  # of a sweep with more points
+
 
 def script(store: Store) -> str:
-    """An sbatch script whose array job I runs point I; the command's folder is shared.
+    """An sbatch script whose array job I runs point I, or shard I of many points.
 
     Raises:
       UserError: a bayes sweep, whose points depend on one another.
     """
     check_independent(store)
-    last = len(store.points()) - 1
+    count, task = len(store.points()), '"$SLURM_ARRAY_TASK_ID"'
+    piece = f"--index {task}"
+    if count > MOST_TASKS:
+        count = SHARDS
+        piece = f"--shard {task}/{SHARDS}"
     command = shlex.join(["python", "scripts/sweep.py", "--dir", str(store.path)])
+    name = shlex.quote(store.name)
     return (
         "#!/bin/bash\n"
-        f"#SBATCH --job-name={store.sweep.path.stem}\n"
-        f"#SBATCH --array=0-{last}\n"
+        f"#SBATCH --job-name={name}\n"
+        f"#SBATCH --array=0-{count - 1}\n"
         "#SBATCH --cpus-per-task=2\n"
         "#SBATCH --time=01:00:00\n"
         f"#SBATCH --output={store.path}/logs/slurm-%A_%a.out\n"
-        f'srun {command} --index "$SLURM_ARRAY_TASK_ID"'
+        "export XLA_PYTHON_CLIENT_PREALLOCATE=false  # jobs may share a card\n"
+        f"srun {command} {piece}"
     )
 
 
-def submit(store: Store, shards: int, parameters: Sequence[str]) -> list[Any]:
+def submit(
+    store: Store, session: str, shards: int, parameters: Sequence[str]
+) -> list[str]:
     """Submits `shards` shards of the sweep through submitit and waits for them.
 
     Args:
       store: of the sweep.
+      session: name of this start.
       shards: jobs.
       parameters: KEY=VALUE of submitit's executor, e.g. slurm_partition=cpu,
         timeout_min=60, cluster=local.
 
+    Returns:
+      One line for each job that failed.
+
     Raises:
-      UserError: submitit is not installed, or a bayes sweep.
+      UserError: submitit is not installed, or refuses a parameter.
     """
-    check_independent(store)
-    try:
-        import submitit
-    except ImportError:
-        rule = "is not installed"
-        raise UserError("submitit", "-", rule, "pip install -e '.[slurm]'") from None
     given: dict[str, Any] = {}
     for text in parameters:
         key, equals, value = text.partition("=")
@@ -53,27 +63,46 @@ def submit(store: Store, shards: int, parameters: Sequence[str]) -> list[Any]:
             rule = "must be KEY=VALUE"
             raise UserError("submitit", text, rule, "e.g. slurm_partition=cpu")
         given[key] = int(value) if value.isdigit() else value
-    cluster = given.pop("cluster", None)
-    executor = submitit.AutoExecutor(folder=store.path / "logs", cluster=cluster)
-    executor.update_parameters(name=store.path.name, **given)
+    try:
+        import submitit
+
+        cluster = given.pop("cluster", None)
+        executor = submitit.AutoExecutor(folder=store.path / "logs", cluster=cluster)
+        executor.update_parameters(name=store.name, **given)
+    except ImportError:
+        rule = "is not installed"
+        raise UserError("submitit", "-", rule, "pip install -e '.[slurm]'") from None
+    except (NameError, TypeError, ValueError, RuntimeError, AssertionError) as error:
+        rule = f"is refused by submitit ({str(error).splitlines()[0]})"
+        raise UserError("submitit", parameters, rule, "correct it") from None
     jobs = [
-        executor.submit(run_shard, str(store.path), i, shards) for i in range(shards)
+        executor.submit(Shard(), str(store.path), session, shard, shards)
+        for shard in range(shards)
     ]
     print(f"submitted {len(jobs)} jobs: {', '.join(job.job_id for job in jobs)}")
-    return [job.result() for job in jobs]
+    errors = [(job.job_id, job.exception()) for job in jobs]
+    return [
+        f"job {name} failed: {str(error).strip().splitlines()[-1]}"
+        for name, error in errors
+        if error is not None
+    ]
 
 
-def run_shard(path: str, shard: int, shards: int) -> int:
-    """Runs one shard in this process; returns how many points of it are done."""
-    import secrets
-    from pathlib import Path
+class Shard:
+    """Runs one shard, as a job that goes on when it is preempted and queued again."""
 
-    from testbed.sweeps.store import open_store
-    from testbed.sweeps.work import shard_filter, work
+    def __call__(self, path: str, session: str, shard: int, shards: int) -> None:
+        """Runs shard `shard` of `shards` in this process."""
+        from testbed.sweeps.store import open_store
+        from testbed.sweeps.work import finish, shard_filter
 
-    store, only = open_store(None, Path(path)), shard_filter(shard, shards)
-    work(store, f"shard-{shard}-of-{shards}-{secrets.token_hex(4)}", only)
-    return sum(store.state(p) == "done" for p in store.points() if only(p))
+        finish(open_store(None, Path(path)), session, shard_filter(shard, shards))
+
+    def checkpoint(self, *args: Any) -> Any:
+        """The same again, for submitit: what is done is on disk."""
+        from submitit.helpers import DelayedSubmission
+
+        return DelayedSubmission(self, *args)
 
 
 def check_independent(store: Store) -> None:

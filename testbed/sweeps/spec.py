@@ -9,7 +9,8 @@ top of the file is its header: ``Field: text`` lines.
 import dataclasses
 import itertools
 import math
-from collections.abc import Mapping
+import random
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -29,7 +30,7 @@ _KEYS = (
     *("method", "program", "parameters", "metric", "run_cap", "name", "description"),
     *("project", "entity", "command", "early_terminate"),
 )
-_MOST_CHECKED = 10_000  # points whose configs are all checked when a file is read
+_MOST_TRIED = 1000  # combinations in which a value may prove to be accepted
 _RUNNER_ONLY = ("run.dir", "run.root", "run.resume")
 
 
@@ -76,18 +77,15 @@ class Sweep:
         return [n for n, p in self.parameters.items() if len(p.values) != 1]
 
 
-def read_sweep(path: Path | str) -> Sweep:
-    """Reads and checks a sweep file.
+def read_document(path: Path | str) -> tuple[str, Any]:
+    """The text of a sweep file, and what YAML makes of it.
 
     Raises:
-      UserError: a file that cannot be read; an unknown key, method, program or setting;
-        a parameter that `read_parameter` refuses; a value that the program would
-        refuse.
+      UserError: a file that cannot be read, or is not YAML.
     """
-    path = Path(path)
     try:
-        text = path.read_text()
-        document = yaml.safe_load(text)
+        text = Path(path).read_text()
+        return text, yaml.safe_load(text)
     except OSError as error:
         rule = f"cannot be read ({error.strerror})"
         raise UserError("sweep", path, rule, "give a sweep file") from None
@@ -97,6 +95,18 @@ def read_sweep(path: Path | str) -> Sweep:
     except UnicodeDecodeError:
         rule = "is not a text in UTF-8"
         raise UserError("sweep", path, rule, "give a sweep file") from None
+
+
+def read_sweep(path: Path | str) -> Sweep:
+    """Reads and checks a sweep file.
+
+    Raises:
+      UserError: a file that cannot be read; an unknown key, method, program or setting;
+        a parameter that `read_parameter` refuses; a value that the program would
+        refuse.
+    """
+    path = Path(path)
+    text, document = read_document(path)
     if not isinstance(document, dict) or not document.get("parameters"):
         raise UserError("sweep", path, "has no parameters", "add parameters:")
     for key in document:
@@ -180,49 +190,51 @@ def _check_method(sweep: Sweep) -> None:
         raise UserError("metric", metric, rule, f"write {{name: {metric}}}")
     if sweep.method == "bayes" and not metric.get("name"):
         raise UserError("metric", dict(metric), "bayes needs one", "add metric.name")
-    if metric:
-        goal = str(metric.get("goal", "minimize"))
-        check_name("metric.goal", goal, ("minimize", "maximize"))
+    for key in metric:
+        check_name("metric", key, ("name", "goal", "target"))
+    goal = str(metric.get("goal", "minimize"))
+    check_name("metric.goal", goal, ("minimize", "maximize"))
+    target = metric.get("target", 0)
+    if isinstance(target, bool) or not isinstance(target, int | float):
+        raise UserError("metric.target", target, "must be a number", "correct it")
 
 
 def _check_values(sweep: Sweep) -> None:
-    """Raises UserError for a value that the program refuses wherever it occurs.
+    """Raises UserError for a value that the program refuses in every combination.
 
-    One that is refused in some combinations only makes these points fail.
+    One that is refused in some of them only makes these points fail.
     """
-    if sweep.size > _MOST_CHECKED:
-        for settings in _extremes(sweep):
-            config_of(sweep, settings)
-        return
-    if sweep.method == "grid":
-        columns = [p.values for p in sweep.parameters.values()]
-        rows = itertools.product(*columns)
-        points = [dict(zip(sweep.parameters, row, strict=True)) for row in rows]
-    else:
-        points = _extremes(sweep)
-    accepted: set[tuple[str, str]] = set()
-    refused: dict[tuple[str, str], UserError] = {}
-    for settings in points:
-        pairs = [(name, repr(value)) for name, value in settings.items()]
-        try:
-            config_of(sweep, settings)
-        except UserError as error:
-            for pair in pairs:
-                refused.setdefault(pair, error)
-        else:
-            accepted.update(pairs)
-    for pair, error in refused.items():
-        if pair not in accepted:
-            raise error
-
-
-def _extremes(sweep: Sweep) -> list[dict[str, Any]]:
-    """Settings that between them hold every value, and every end of a range."""
     columns = {name: p.extremes for name, p in sweep.parameters.items()}
-    return [
-        {name: column[min(i, len(column) - 1)] for name, column in columns.items()}
-        for i in range(max(map(len, columns.values())))
-    ]
+    rng = random.Random(0)
+    accepted: set[tuple[str, str]] = set()
+    for name, column in columns.items():
+        for value in column:
+            if (name, repr(value)) in accepted:
+                continue
+            told: UserError | None = None
+            for settings in _combinations(columns | {name: [value]}, rng):
+                try:
+                    config_of(sweep, settings)
+                except UserError as error:
+                    told = error if told is None or error.field == name else told
+                else:
+                    accepted.update((n, repr(v)) for n, v in settings.items())
+                    break
+            else:
+                assert told is not None
+                raise told
+
+
+def _combinations(
+    columns: Mapping[str, Sequence[Any]], rng: random.Random
+) -> Iterator[dict[str, Any]]:
+    """All of them, or a sample where they are too many to try each."""
+    if math.prod(map(len, columns.values())) <= _MOST_TRIED:
+        for row in itertools.product(*columns.values()):
+            yield dict(zip(columns, row, strict=True))
+    else:
+        for _ in range(_MOST_TRIED):
+            yield {name: rng.choice(column) for name, column in columns.items()}
 
 
 def _header(text: str) -> dict[str, str]:

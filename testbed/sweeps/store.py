@@ -1,7 +1,7 @@
 """A sweep's folder: what is done, running, failed or waiting, shared by all who work.
 
     sweep.yaml          the file, as it was when the sweep began
-    sweep.json          how it is run: quick or not, seed
+    sweep.json          how it is run: its name, quick or not, seed
     points/NAME/        a run folder for each point, NAME from its settings
     claims/NAME.json    who works on it; touched every few seconds
     failures/NAME.json  the error of a point that failed, and in which session
@@ -14,22 +14,21 @@ runners on one folder (also of a shared file system) never take the same point.
 import contextlib
 import dataclasses
 import fcntl
+import itertools
 import json
 import os
-import shutil
-import socket
-import time
+import secrets
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
 from testbed.errors import RunError, UserError
+from testbed.sweeps.claims import Claims
 from testbed.sweeps.points import Settings, drawn, grid, point_name, quick
-from testbed.sweeps.spec import Sweep, read_sweep
+from testbed.sweeps.spec import Sweep, read_document, read_sweep
 
-STALE_SECONDS = 60.0
-TOUCH_SECONDS = 5.0
 MOST_DEATHS = 3  # of workers on one point, before it counts as failed
+MOST_POINTS = 1_000_000  # without asking
 
 
 @dataclasses.dataclass(frozen=True)
@@ -50,11 +49,13 @@ class Point:
 class Store:
     """Reads and writes a sweep's folder; make one with `open_store`."""
 
-    def __init__(self, path: Path, sweep: Sweep, seed: int):
-        self.path, self.sweep, self.seed = path, sweep, seed
-        for name in ("points", "claims", "failures", "logs"):
-            (path / name).mkdir(parents=True, exist_ok=True)
+    def __init__(self, path: Path, sweep: Sweep, name: str, seed: int):
+        self.path, self.sweep, self.name, self.seed = path, sweep, name, seed
+        for folder in ("points", "claims", "failures", "logs"):
+            (path / folder).mkdir(parents=True, exist_ok=True)
+        self._claims = Claims(path / "claims")
         self._fixed: list[Point] | None = None
+        self._done: set[str] = set()  # what is done stays so
 
     # Points
 
@@ -65,12 +66,9 @@ class Store:
         sweep = self.sweep
         if sweep.method == "bayes":
             settings = self._proposals()
-        elif sweep.method == "random":
-            assert sweep.run_cap is not None
-            source = drawn(sweep, self.seed)
-            settings = [next(source) for _ in range(sweep.run_cap)]
         else:
-            settings = grid(sweep)[: sweep.run_cap]
+            source = grid(sweep) if sweep.method == "grid" else drawn(sweep, self.seed)
+            settings = itertools.islice(source, sweep.run_cap)
         points = [Point(i, point_name(sweep, s), s) for i, s in enumerate(settings)]
         if sweep.method != "bayes":  # the others never change
             self._fixed = points
@@ -80,10 +78,9 @@ class Store:
         """Adds a point to a bayes sweep; call it under `lock`."""
         path = self.path / "proposals.jsonl"
         if path.exists():  # what a kill left behind the last newline goes
-            whole, newline, _ = path.read_text().rpartition("\n")
-            path.write_text(whole + newline)
+            os.truncate(path, path.read_bytes().rfind(b"\n") + 1)
         with open(path, "a") as file:
-            file.write(json.dumps(settings) + "\n")
+            file.write(json.dumps(settings, default=str) + "\n")
             file.flush()
             os.fsync(file.fileno())
 
@@ -101,17 +98,20 @@ class Store:
     def summary(self, point: Point) -> dict[str, Any] | None:
         """The summary of a point that is done."""
         found = _read(self.folder(point) / "summary.json")
-        return found if found and found.get("status") == "done" else None
+        if not found or found.get("status") != "done":
+            return None
+        self._done.add(point.name)
+        return found
 
     def failure(self, point: Point) -> dict[str, Any] | None:
         """{error, sessions, deaths} of a point that failed or whose worker died."""
-        return _read(self.path / "failures" / f"{point.name}.json")
+        return _read(self._failure(point))
 
     def state(self, point: Point, session: str | None = None) -> str:
         """done, running, failed (in this session; None: in any) or waiting."""
-        if self.summary(point) is not None:
+        if point.name in self._done or self.summary(point) is not None:
             return "done"
-        if self._held(point):
+        if self._claims.held(point.name):
             return "running"
         failure = self.failure(point)
         if failure and failure["error"]:
@@ -119,74 +119,58 @@ class Store:
                 return "failed"
         return "waiting"
 
+    def states(self, session: str | None = None) -> list[str]:
+        """`state` of every point, in order; only of those begun are files read."""
+        folders = ("points", "claims", "failures")
+        found = {file for name in folders for file in os.listdir(self.path / name)}
+        begun = {file.removesuffix(".json") for file in found}
+        return [
+            self.state(point, session) if point.name in begun else "waiting"
+            for point in self.points()
+        ]
+
     def fail(self, point: Point, error: str, session: str) -> None:
         """Records that a point failed."""
         known = self.failure(point) or {"deaths": 0, "sessions": []}
         sessions = [*known["sessions"], session]  # each start tries it once
         known |= {"error": error, "sessions": sessions, "settings": point.settings}
-        _write(self.path / "failures" / f"{point.name}.json", known)
+        _write(self._failure(point), known)
 
     def succeed(self, point: Point) -> None:
         """Forgets a failure that a later attempt mended."""
-        (self.path / "failures" / f"{point.name}.json").unlink(missing_ok=True)
+        self._failure(point).unlink(missing_ok=True)
+
+    def _failure(self, point: Point) -> Path:
+        return self.path / "failures" / f"{point.name}.json"
 
     # Claims
 
     @contextlib.contextmanager
     def lock(self) -> Iterator[None]:
         """Only one process at a time decides who does what."""
-        with open(self.path / ".lock", "w") as file:
-            fcntl.flock(file, fcntl.LOCK_EX)
+        with _locked(self.path):
             yield
 
     def claim(self, point: Point, session: str) -> bool:
         """Takes the point if it is waiting; call it under `lock`."""
         if self.state(point, session) != "waiting":
             return False
-        path = self._claim(point)
-        if path.exists():  # of one who died at it
+        if self._claims.exists(point.name):  # of one who died at it
             self._count_death(point, session)
-            path.unlink(missing_ok=True)
+            self._claims.clear(point.name)
             if self.state(point, session) != "waiting":
                 return False
-        who = {"host": socket.gethostname(), "pid": os.getpid(), "session": session}
-        try:
-            handle = os.open(path, os.O_CREAT | os.O_EXCL | os.O_WRONLY)
-        except FileExistsError:
-            return False
-        with os.fdopen(handle, "w") as file:
-            json.dump(who, file)
-        return True
+        return self._claims.take(point.name, session)
 
     def touch(self, point: Point) -> None:
         """Says that the claim is alive."""
-        with contextlib.suppress(OSError):
-            os.utime(self._claim(point))
+        self._claims.touch(point.name)
 
-    def release(self, point: Point) -> None:
-        """Gives the claim up."""
-        self._claim(point).unlink(missing_ok=True)
-
-    def _claim(self, point: Point) -> Path:
-        return self.path / "claims" / f"{point.name}.json"
-
-    def _held(self, point: Point) -> bool:
-        """Whether someone alive works on the point.
-
-        A claim is stale when it has not been touched for a minute, or when its process
-        was on this machine and is gone.
-        """
-        path = self._claim(point)
-        try:
-            age = time.time() - path.stat().st_mtime
-        except OSError:
-            return False
-        if age > STALE_SECONDS:
-            return False
-        who = _read(path)
-        if who and who["host"] == socket.gethostname():
-            return _alive(who["pid"])
-        return True
+    def release(self) -> None:
+        """Gives up what is claimed here, and nobody else's claims."""
+        with self.lock():
+            for name in self._claims.mine:
+                self._claims.release(name)
 
     def _count_death(self, point: Point, session: str) -> None:
         known = self.failure(point) or {"error": None, "sessions": []}
@@ -197,10 +181,7 @@ class Store:
             known["error"] = f"{known['deaths']} workers died at it (killed, or memory)"
             known["sessions"] = [*known["sessions"], session]
         known["settings"] = point.settings
-        _write(self.path / "failures" / f"{point.name}.json", known)
-
-
-MOST_POINTS = 1_000_000
+        _write(self._failure(point), known)
 
 
 def open_store(
@@ -224,40 +205,50 @@ def open_store(
       UserError: a bad sweep file, or a folder of another sweep.
       RunError: a folder that cannot be written.
     """
-    settings = {"small": small, "seed": seed}
     kept = path / "sweep.yaml"
-    try:
+    with accidents(path):
         if file is None and not kept.exists():
             rule = "holds no sweep"
             raise UserError("dir", path, rule, "give a sweep file and this folder")
-        if kept.exists():
-            settings = _read(path / "sweep.json") or settings
-            if file is not None:
-                _check_same(file, kept, settings, small, seed)
-        else:
-            assert file is not None
-            size = read_sweep(file).size
-            if size > MOST_POINTS and not (many or small):
-                rule = "is more than a million points"
-                raise UserError("parameters", f"{size:,}", rule, "add --yes if meant")
+        sweep = read_sweep(kept if file is None else file)
+        if file is not None and not kept.exists():
+            _check_size(quick(sweep) if small else sweep, many)
             path.mkdir(parents=True, exist_ok=True)
-            _write(path / "sweep.json", settings)
-            shutil.copyfile(file, path / ".sweep.yaml")
-            os.replace(path / ".sweep.yaml", kept)
-        sweep = read_sweep(kept)
-        if settings["small"]:
+            with _locked(path):  # of several that start at once, one makes it
+                if not kept.exists():
+                    how = {"name": file.stem, "small": small, "seed": seed}
+                    _write(path / "sweep.json", how)
+                    _write_text(kept, file.read_text())
+        how = {"name": path.name, "small": small, "seed": seed}
+        how |= _read(path / "sweep.json") or {}
+        if file is not None:
+            same = read_document(kept)[1] == sweep.document
+            if not same or (how["small"], how["seed"]) != (small, seed):
+                rule = "belongs to another sweep file, seed or --quick"
+                raise UserError("dir", path, rule, "choose another folder")
+        sweep = dataclasses.replace(sweep, path=kept)
+        if how["small"]:
             sweep = quick(sweep)
-        return Store(path, sweep, settings["seed"])
+        return Store(path, sweep, how["name"], how["seed"])
+
+
+def _check_size(sweep: Sweep, many: bool) -> None:
+    if sweep.size > MOST_POINTS and not many:
+        rule = "is more than a million points"
+        raise UserError("parameters", f"{sweep.size:,}", rule, "add --yes if meant")
+
+
+@contextlib.contextmanager
+def accidents(path: Path) -> Iterator[None]:
+    """Turns an accident with a sweep's files into a `RunError` of one line."""
+    try:
+        yield
+    except BrokenPipeError:  # nobody reads what is printed: no matter of files
+        raise
     except OSError as error:
-        raise RunError(f"{path}: cannot be written ({error.strerror})") from None
-
-
-def _check_same(file: Path, kept: Path, settings: dict, small: bool, seed: int) -> None:
-    other = read_sweep(file)
-    same = other.document == read_sweep(kept).document
-    if not same or settings != {"small": small, "seed": seed}:
-        rule = "belongs to another sweep file, seed or --quick"
-        raise UserError("dir", kept.parent, rule, "choose another folder")
+        where = error.filename or path
+        what = error.strerror or error
+        raise RunError(f"{where}: {what}; mend it and run again to go on") from error
 
 
 def shape_of(point: Point) -> tuple:
@@ -269,19 +260,16 @@ def shape_of(point: Point) -> tuple:
     return tuple(str(point.settings.get(key)) for key in keys)
 
 
-def _alive(pid: int) -> bool:
-    try:
-        os.kill(pid, 0)
-    except ProcessLookupError:
-        return False
-    except PermissionError:
-        return True
-    # A killed child that nobody has waited for yet still has its number.
-    try:
-        state = Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[0]
-    except OSError:
-        return True
-    return state != "Z"
+@contextlib.contextmanager
+def _locked(path: Path) -> Iterator[None]:
+    with contextlib.ExitStack() as stack:
+        try:
+            file = stack.enter_context(open(path / ".lock", "w"))
+            fcntl.flock(file, fcntl.LOCK_EX)
+        except OSError as error:
+            rule = f"cannot be locked ({error.strerror}); use a folder that can"
+            raise RunError(f"{path}: {rule}") from error
+        yield
 
 
 def _read(path: Path) -> Any:
@@ -292,6 +280,14 @@ def _read(path: Path) -> Any:
 
 
 def _write(path: Path, value: Any) -> None:
-    partial = path.with_name(f".{path.name}.{os.getpid()}")
-    partial.write_text(json.dumps(value, indent=2) + "\n")
-    os.replace(partial, path)
+    _write_text(path, json.dumps(value, indent=2, default=str) + "\n")
+
+
+def _write_text(path: Path, text: str) -> None:
+    partial = path.with_name(f".{path.name}.{secrets.token_hex(4)}")
+    try:
+        partial.write_text(text)
+        os.replace(partial, path)
+    except OSError:
+        partial.unlink(missing_ok=True)
+        raise

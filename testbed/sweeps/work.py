@@ -1,20 +1,26 @@
 """One worker: claims points of a sweep and runs them, one after another."""
 
 import contextlib
+import errno
 import os
 import threading
+import time
 import traceback
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
 from testbed.errors import RunError, UserError
 from testbed.settings import override
 from testbed.sweeps.bayes import propose
+from testbed.sweeps.claims import TOUCH_SECONDS
+from testbed.sweeps.compiled import keep_compiled
 from testbed.sweeps.spec import config_of
-from testbed.sweeps.store import TOUCH_SECONDS, Point, Store, shape_of
+from testbed.sweeps.store import Point, Store, shape_of
 
 Only = Callable[[Point], bool]
+WAIT_SECONDS = 2.0  # between looks at what another process works at
+MOST_REFUSED = 10_000  # points, of more than these none is checked before it is run
 
 
 def work(
@@ -34,16 +40,47 @@ def work(
       session: name of this start of the sweep; what failed in another is tried again.
       only: which points this worker may take.
       parent: process without which to stop after the point at hand.
+
+    Raises:
+      RunError: the disk is full, or the folder cannot be written.
     """
-    _share_compiled(store.path)
+    _prepare(store.path)
     last: tuple | None = None
+    in_use: set[str] = set()  # folders in which another process writes
     while parent is None or os.getppid() == parent:
-        point = take(store, session, only, last)
-        if point is None:
+        point = take(store, session, lambda p: only(p) and p.name not in in_use, last)
+        if point is not None:
+            last = shape_of(point)
+            with _claimed(store, point):
+                ours = run_point(store, point, session)
+            if not ours:
+                in_use.add(point.name)
+        elif in_use:
+            time.sleep(TOUCH_SECONDS)
+            in_use.clear()
+        else:
             return
-        last = shape_of(point)
-        with _claimed(store, point):
-            run_point(store, point, session)
+
+
+def finish(
+    store: Store, session: str, only: Only, say: Callable[[str], None] = print
+) -> None:
+    """Works until none of these points is waiting, nor at work in another process.
+
+    What another process has claimed is waited for, and taken over if it goes stale.
+    """
+    told = False
+    while True:
+        work(store, session, only)
+        states = zip(store.points(), store.states(session), strict=True)
+        running = [p.index for p, state in states if state == "running" and only(p)]
+        if not running:
+            return
+        if not told:
+            which = ", ".join(map(str, running[:5])) + (", ..." if running[5:] else "")
+            say(f"waiting for another process, which works at point {which}")
+            told = True
+        time.sleep(WAIT_SECONDS)
 
 
 def take(
@@ -53,41 +90,73 @@ def take(
     with store.lock():
         if store.sweep.method == "bayes":
             propose(store, session)
-        points = [p for p in store.points() if only(p)]
-        for point in sorted(points, key=lambda p: (shape_of(p) != last, p.index)):
+        states = zip(store.points(), store.states(session), strict=True)
+        waiting = [p for p, state in states if state == "waiting" and only(p)]
+        for point in _in_order(waiting, last):
             if store.claim(point, session):
                 return point
     return None
+
+
+def _in_order(points: Sequence[Point], last: tuple | None) -> Iterator[Point]:
+    """Those of the last shape first; no shape is asked for that is not needed."""
+    if last is not None:
+        yield from (p for p in points if shape_of(p) == last)
+    yield from points
 
 
 def refuse(
     store: Store, session: str, only: Only = lambda point: True
 ) -> list[tuple[Point, UserError]]:
     """Fails the points whose settings the program refuses, before any is run."""
+    points = list(filter(only, store.points()))
     refused = []
-    for point in store.points():
+    for point in points if len(points) <= MOST_REFUSED else ():
         try:
             config_of(store.sweep, point.settings)
         except UserError as error:
-            if only(point):
-                store.fail(point, str(error), session)
-                refused.append((point, error))
+            store.fail(point, str(error), session)
+            refused.append((point, error))
     return refused
 
 
-def run_point(store: Store, point: Point, session: str) -> None:
-    """Runs, or resumes, one claimed point in this process."""
+def run_point(store: Store, point: Point, session: str) -> bool:
+    """Runs, or resumes, one claimed point in this process.
+
+    Returns:
+      False if another process writes in its folder: the point is left to that one.
+
+    Raises:
+      RunError: the disk is full or cannot be written, which no other point survives.
+    """
     folder = store.folder(point)
-    where: dict[str, Any] = {"run.dir": str(folder), "run.resume": folder.exists()}
+    resume = (folder / "config.json").exists()
+    where: dict[str, Any] = {"run.dir": str(folder), "run.resume": resume}
     try:
         config = override(config_of(store.sweep, point.settings), where)
         _program(store.sweep.program)(config)
-    except (UserError, RunError) as error:
-        store.fail(point, str(error), session)
-    except Exception:  # one point's accident is not the sweep's
-        store.fail(point, traceback.format_exc(limit=-3), session)
+    except Exception as error:  # one point's accident is not the sweep's
+        cause = _cause(error)
+        if isinstance(cause, BlockingIOError) and isinstance(error, UserError):
+            return False
+        if cause is not None and cause.errno in _OF_THE_DISK:
+            raise RunError(str(error).replace("\n", " ")) from error
+        told = isinstance(error, UserError | RunError)
+        text = str(error) if told else traceback.format_exc(limit=-3)
+        store.fail(point, text, session)
     else:
         store.succeed(point)
+    return True
+
+
+_OF_THE_DISK = (errno.ENOSPC, errno.EDQUOT, errno.EROFS)
+
+
+def _cause(error: BaseException | None) -> OSError | None:
+    """The system's error behind an error."""
+    while error is not None and not isinstance(error, OSError):
+        error = error.__cause__ or error.__context__
+    return error
 
 
 def index_filter(indices: Sequence[int]) -> Only:
@@ -117,7 +186,7 @@ def _claimed(store: Store, point: Point):
     finally:
         stop.set()
         thread.join()
-        store.release(point)
+        store.release()
 
 
 def _program(program: str) -> Callable[[Any], Any]:
@@ -130,10 +199,8 @@ def _program(program: str) -> Callable[[Any], Any]:
     return lambda config: run(config, Console())
 
 
-def _share_compiled(path: Path) -> None:
-    """Keeps compiled programs in the sweep's folder, for workers and later starts."""
-    import jax
-
-    jax.config.update("jax_compilation_cache_dir", str(path / ".compiled"))
-    jax.config.update("jax_persistent_cache_min_compile_time_secs", 0.1)
-    jax.config.update("jax_persistent_cache_min_entry_size_bytes", 0)
+def _prepare(path: Path) -> None:
+    """Keeps compiled programs in the sweep's folder; takes memory as it is needed."""
+    # Workers and jobs may share a card.
+    os.environ.setdefault("XLA_PYTHON_CLIENT_PREALLOCATE", "false")
+    keep_compiled(path / ".compiled")

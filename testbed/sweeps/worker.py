@@ -10,10 +10,13 @@ def main() -> None:
     """Works at the sweep in DIR until nothing is waiting or PARENT is gone."""
     folder, session, parent = sys.argv[1:]
     with guarded():
-        from testbed.sweeps.store import open_store
+        from testbed.sweeps.leaving import leaving
+        from testbed.sweeps.store import accidents, open_store
         from testbed.sweeps.work import work
 
-        work(open_store(None, Path(folder)), session, parent=int(parent))
+        store = open_store(None, Path(folder))
+        with accidents(store.path), leaving(store.release):
+            work(store, session, parent=int(parent))
 
 
 if __name__ == "__main__":

@@ -1,14 +1,10 @@
-"""scripts/sweep.py and report.py as people run them, with real kills."""
+"""scripts/sweep.py as people run it; most of it in this process."""
 
 import json
-import os
-import signal
-import subprocess
+import runpy
 import sys
-import time
 from pathlib import Path
 
-import pandas as pd
 import pytest
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -19,23 +15,21 @@ method: grid
 parameters:
   samples: {value: 300}
   model.width: {values: [8, 12]}
-  model.depth: {values: [2, 3]}
+  model.depth: {value: 2}
+  seed: {values: [0, 1]}
   wandb.mode: {value: disabled}
   run.report: {value: false}
 """
-TRAININGS = """# Question: where do tiny networks leave their kernel?
-program: scripts/train.py
+PARTLY_REFUSED = """early_terminate: {type: hyperband, min_iter: 3}
+program: scripts/simulate.py
 method: grid
 parameters:
-  model.width: {values: [6, 10]}
+  samples: {value: 300}
+  model.branch: {value: depth_scaled}
+  model.normalized: {values: [true, false]}
+  model.c: {values: [1.0, 1.5]}
   model.depth: {value: 2}
-  data.train_size: {value: 20}
-  data.test_size: {value: 10}
-  train.seeds: {value: 3}
-  train.steps: {value: 4000}
-  kernel.probes: {value: 4}
-  measure.times: {value: 60}
-  run.checkpoint_seconds: {value: 0.2}
+  model.width: {value: 8}
   wandb.mode: {value: disabled}
   run.report: {value: false}
 """
@@ -56,6 +50,35 @@ def stamps(folder):
     return {p: p.stat().st_mtime_ns for p in folder.glob("points/*/summary.json")}
 
 
+@pytest.fixture
+def sweep(monkeypatch, capsys):
+    """Runs the script in this process: sweep(*args, check=exit code)."""
+
+    def run(*args, check=0):
+        command = ["sweep.py", *map(str, args)]
+        monkeypatch.setattr(sys, "argv", command)
+        monkeypatch.setenv("COLUMNS", "120")
+        # Else it shuts all handlers of logging, and absl's shuts pytest's stream.
+        monkeypatch.setenv("SUBMITIT_LOG_LEVEL", "NOCONFIG")
+        code = 0
+        try:
+            runpy.run_path(str(ROOT / "scripts" / "sweep.py"), run_name="__main__")
+        except SystemExit as end:
+            code = end.code
+        said = capsys.readouterr()
+        assert code == check, said.out + said.err
+        return said
+
+    return run
+
+
+@pytest.fixture
+def file(tmp_path):
+    """A sweep of four points."""
+    (tmp_path / "small.yaml").write_text(SIMULATIONS)
+    return tmp_path / "small.yaml"
+
+
 @pytest.fixture(scope="module")
 def whole(call, tmp_path_factory):
     """The simulations run by two workers, uninterrupted."""
@@ -68,53 +91,70 @@ def whole(call, tmp_path_factory):
     return path
 
 
-def test_started_again_nothing_is_run_twice(call, whole):
+def test_started_again_nothing_is_run_twice(sweep, whole):
     """The second start finds all points done, and needs no file."""
     before = stamps(whole / "dir")
     assert len(before) == 4
-    done = call("sweep.py", "--dir", whole / "dir")
-    assert "4 points (4 done)" in done.stdout and stamps(whole / "dir") == before
+    said = sweep("--dir", whole / "dir")
+    assert "4 points (4 done)" in said.out and stamps(whole / "dir") == before
 
 
-def test_indices_and_shards_give_the_same_points(call, whole, tmp_path):
+def test_indices_and_shards_give_the_same_points(sweep, whole, tmp_path):
     """--index 0-1, --shard 0/2 and 1/2 together are the sweep, to the bit."""
     args = (whole / "s.yaml", "--dir", tmp_path / "dir")
-    call("sweep.py", *args, "--index", "0-1")
+    sweep(*args, "--index", "0-1")
     assert len(stamps(tmp_path / "dir")) == 2
     for shard in ("0/2", "1/2"):
-        call("sweep.py", *args, "--shard", shard)
+        sweep(*args, "--shard", shard)
     assert summaries(tmp_path / "dir") == summaries(whole / "dir")
 
 
-def test_a_cluster_script_addresses_every_point(call, whole):
-    """--print-slurm prints an array of as many jobs as there are points."""
-    done = call("sweep.py", "--dir", whole / "dir", "--print-slurm")
-    assert done.stdout.startswith("#!/bin/bash\n")
-    assert "#SBATCH --array=0-3\n" in done.stdout
-    assert '--index "$SLURM_ARRAY_TASK_ID"' in done.stdout
+def test_a_cluster_script_addresses_every_point(sweep, file, tmp_path):
+    """An array of as many jobs as there are points, named as the file is."""
+    said = sweep(file, "--dir", tmp_path / "dir", "--print-slurm")
+    assert said.out.startswith("#!/bin/bash\n")
+    assert "#SBATCH --job-name=small\n#SBATCH --array=0-3\n" in said.out
+    assert "export XLA_PYTHON_CLIENT_PREALLOCATE=false" in said.out
+    assert f'--dir {tmp_path / "dir"} --index "$SLURM_ARRAY_TASK_ID"\n' in said.out
 
 
-def test_submitit_runs_the_shards(call, whole, tmp_path):
-    """Through its local executor, two jobs run the whole sweep."""
-    args = (whole / "s.yaml", "--dir", tmp_path / "dir", "--jobs", "2")
-    call("sweep.py", *args, "--submitit", "cluster=local", "timeout_min=5")
-    assert summaries(tmp_path / "dir") == summaries(whole / "dir")
+@pytest.mark.parametrize(("count", "last"), [(1001, 1000), (1002, 999)])
+def test_more_points_than_an_array_holds_are_sharded(sweep, tmp_path, count, last):
+    """Slurm's arrays end at 1001 jobs: 1002 points are 1000 shards."""
+    text = f"""method: grid
+program: scripts/simulate.py
+parameters: {{samples: {{values: {list(range(10, 10 + count))}}}}}
+"""
+    (tmp_path / "s.yaml").write_text(text)
+    said = sweep(tmp_path / "s.yaml", "--dir", tmp_path / "dir", "--print-slurm")
+    assert f"#SBATCH --array=0-{last}\n" in said.out
+    assert ('--shard "$SLURM_ARRAY_TASK_ID"/1000\n' in said.out) == (count > 1001)
 
 
-def test_a_failed_point_does_not_stop_the_rest_and_is_retried(call, tmp_path):
+def test_submitit_runs_the_shards(sweep, tmp_path):
+    """Two local jobs run all but the point that is refused; the end says so."""
+    (tmp_path / "s.yaml").write_text(PARTLY_REFUSED)
+    args = (tmp_path / "s.yaml", "--dir", tmp_path / "dir", "--jobs", "2")
+    said = sweep(*args, "--submitit", "cluster=local", "timeout_min=5", check=1)
+    assert "refused: point 1 " in said.out and "submitted 2 jobs" in said.out
+    assert "3 of 4 points done, 1 failed" in said.out
+    assert "early_terminate is wandb's: here every point runs to its end" in said.out
+    assert "1 points failed" in said.err and said.err.count("\n") == 1
+    assert len(summaries(tmp_path / "dir")) == 3
+
+
+def test_a_failed_point_does_not_stop_the_rest_and_is_retried(sweep, file, tmp_path):
     """One point's folder is a file: it fails, the others run; mended, it runs too."""
-    (tmp_path / "s.yaml").write_text(SIMULATIONS)
-    args = (tmp_path / "s.yaml", "--dir", tmp_path / "dir")
-    listed = call("sweep.py", *args, "--list").stdout
+    args = (file, "--dir", tmp_path / "dir")
+    listed = sweep(*args, "--list").out
     name = [w for w in listed.split() if len(w) == 12 and w.isalnum()][0]
     blocked = tmp_path / "dir" / "points" / name
     blocked.write_text("in the way")
-    done = call("sweep.py", *args, check=1)
-    assert "3 of 4 points done, 1 failed" in done.stdout and name in done.stdout
-    assert "run again to retry" in done.stderr
+    said = sweep(*args, "--shard", "0/1", check=1)
+    assert "3 of 4 points done, 1 failed" in said.out and name in said.out
+    assert "run again to retry" in said.err
     blocked.unlink()
-    done = call("sweep.py", *args)
-    assert "4 of 4 points done, 0 failed" in done.stdout
+    assert "4 of 4 points done, 0 failed" in sweep(*args, "--shard", "0/1").out
 
 
 @pytest.mark.parametrize(
@@ -123,67 +163,35 @@ def test_a_failed_point_does_not_stop_the_rest_and_is_retried(call, tmp_path):
         (["--jobs", "0"], "jobs=0: must be at least 1"),
         (["--shard", "4/4"], "shard=4/4: must be I/N"),
         (["--index", "x"], "index=x: must be numbers"),
+        (["--index", "4"], "index=4: is beyond the last point, 3"),
         (["--index", "1", "--shard", "0/2"], "cannot be given together"),
         (["--seed", "5"], "belongs to another sweep"),
+        (["--submitit", "nodes"], "submitit=nodes: must be KEY=VALUE"),
+        (["--submitit", "cluster=lunar"], "AutoExecutor doesn't know any executor"),
+        (["--submitit", "cluster=local", "tme=5"], "is refused by submitit"),
     ],
 )
-def test_mistakes_are_one_line(call, whole, args, message):
+def test_mistakes_are_one_line(sweep, file, tmp_path, args, message):
     """Exit code 2, and a line that names field, value, rule and remedy."""
-    base = (whole / "s.yaml", "--dir", whole / "dir")
-    done = call("sweep.py", *base, *args, check=2)
-    assert message in done.stderr and done.stderr.count("\n") == 1
+    sweep(file, "--dir", tmp_path / "dir", "--list")
+    said = sweep(file, "--dir", tmp_path / "dir", *args, check=2)
+    assert message in said.err and said.err.count("\n") == 1
 
 
-def children(pid):
-    path = Path(f"/proc/{pid}/task/{pid}/children")
-    return [int(word) for word in path.read_text().split()] if path.exists() else []
+@pytest.mark.parametrize("option", [["--quick"], ["--seed", "0"], ["--yes"]])
+def test_what_only_counts_at_the_beginning_is_refused_later(
+    sweep, file, tmp_path, option
+):
+    """Without a file the folder's own sweep goes on: it would be ignored."""
+    sweep(file, "--dir", tmp_path / "dir", "--list")
+    said = sweep("--dir", tmp_path / "dir", *option, check=2)
+    assert f"{option[0][2:]}=" in said.err and "the folder's sweep" in said.err
 
 
-@pytest.mark.slow
-def test_killing_worker_and_runner_loses_nothing(call, environment, tmp_path):
-    """SIGKILL a worker, then the runner and its workers; started again, the table is
-    that of an uninterrupted sweep, and report.py reads it.
-    """
-    (tmp_path / "s.yaml").write_text(TRAININGS)
-    args = [str(tmp_path / "s.yaml"), "--dir"]
-    call("sweep.py", *args, tmp_path / "whole")
-    script = str(ROOT / "scripts" / "sweep.py")
-    folder = tmp_path / "killed"
-
-    def begun():
-        return [p for p in folder.glob("points/*/metrics.jsonl") if p.stat().st_size]
-
-    runner = subprocess.Popen(
-        [sys.executable, script, *args, str(folder)],
-        env=environment,
-        stdout=subprocess.DEVNULL,
-        stderr=subprocess.PIPE,
-    )
-    deadline = time.time() + 120
-    while not begun() and time.time() < deadline:
-        time.sleep(0.1)
-    (worker,) = children(runner.pid)
-    os.kill(worker, signal.SIGKILL)
-    while children(runner.pid) in ([], [worker]) and time.time() < deadline:
-        time.sleep(0.1)
-    time.sleep(3)  # the next worker is at it
-    last = children(runner.pid)
-    runner.kill()
-    runner.wait()
-    for pid in last:
-        os.kill(pid, signal.SIGKILL)
-    assert len(list(folder.glob("points/*/summary.json"))) < 2
-    done = call("sweep.py", *args, folder)
-    assert "2 of 2 points done, 0 failed" in done.stdout
-    for name in ("whole", "killed"):
-        call("report.py", tmp_path / name)
-    one, other = (
-        pd.read_csv(tmp_path / name / "divergence.csv").drop(columns="run")
-        for name in ("whole", "killed")
-    )
-    pd.testing.assert_frame_equal(one, other)
-    first = {
-        p.parent.name: p.read_text() for p in folder.glob("points/*/metrics.jsonl")
-    }
-    for path in (tmp_path / "whole").glob("points/*/metrics.jsonl"):
-        assert path.read_text() == first[path.parent.name]
+def test_an_accident_with_the_folder_is_one_line(sweep, file, tmp_path):
+    """Exit code 1, no traceback."""
+    sweep(file, "--dir", tmp_path / "dir", "--list")
+    (tmp_path / "dir" / "failures").rmdir()
+    (tmp_path / "dir" / "failures").write_text("in the way")
+    said = sweep("--dir", tmp_path / "dir", "--index", "0", check=1)
+    assert said.err.count("\n") == 1 and "failures: File exists" in said.err

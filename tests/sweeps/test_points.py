@@ -87,20 +87,21 @@ def test_choices_are_drawn_evenly(sweep_of):
         assert abs(seen.count(value) - 1000) < 4 * (3000 * 2 / 9) ** 0.5
 
 
-def test_a_points_name_is_what_decides_its_numbers(sweep_of):
-    """Not the order of settings, nor run.* and wandb.*, nor 1 for 1.0; the rest is."""
+def test_a_points_name_is_all_that_the_sweep_sets(sweep_of):
+    """In any order, and the program; a list of JSON is the tuple it was."""
     sweep = sweep_of({"model.depth": {"values": [2, 3]}})
-    name = lambda **s: point_name(
-        sweep, {k.replace("_", ".", 1): v for k, v in s.items()}
-    )
-    base = name(model_depth=2, model_c=1.0)
-    assert base == name(model_c=1, model_depth=2)
-    assert base == name(model_depth=2)  # c is 1 unless said
-    assert base == name(model_depth=2, run_report=False, run_root="elsewhere")
-    assert base == name(model_depth=2, wandb_group="mine", wandb_mode="offline")
-    assert base != name(model_depth=3)
-    assert base != name(model_depth=2, train_seed=1)
-    assert name(data_classes=[0, 1]) == name(data_classes=(0, 1))
+    base = point_name(sweep, {"model.depth": 2, "model.c": 1.0})
+    assert base == point_name(sweep, {"model.c": 1.0, "model.depth": 2})
+    others = [
+        {"model.depth": 3, "model.c": 1.0},
+        {"model.depth": 2, "model.c": 1.0, "train.seed": 1},
+        {"model.depth": 2},
+        {"model.depth": 2, "model.c": 1.0, "run.seed_axis": "map"},
+        {"model.depth": 2, "model.c": None},
+    ]
+    assert len({base, *(point_name(sweep, s) for s in others)}) == 6
+    classes = [point_name(sweep, {"data.classes": c}) for c in ([0, 1], (0, 1))]
+    assert classes[0] == classes[1]
     simulation = sweep_of({"model.depth": {"value": 2}}, program="scripts/simulate.py")
-    assert point_name(simulation, {"model.depth": 2}) != base
+    assert point_name(simulation, {"model.depth": 2, "model.c": 1.0}) != base
     assert len(base) == 12 and int(base, 16) >= 0

@@ -35,6 +35,39 @@ def test_a_value_that_is_refused_everywhere_is_a_mistake_of_the_file(tmp_path):
     assert not (tmp_path / "dir").exists()
 
 
+def test_of_many_points_some_may_be_refused(tmp_path):
+    """Of 11 000, c = 3 is refused at depths below 9: no mistake of the file.
+
+    A width of 0 is one, told although not all combinations are tried.
+    """
+    text = PARTLY.replace("[2, 16]", str([*range(1, 9), 9, 16, 32]))
+    text += f"  samples: {{values: {list(range(500, 1000))}}}\n"
+    (tmp_path / "s.yaml").write_text(text)
+    assert open_store(tmp_path / "s.yaml", tmp_path / "dir").sweep.size == 11000
+    (tmp_path / "s.yaml").write_text(text + "  model.width: {values: [8, 0]}\n")
+    with pytest.raises(UserError, match="model.width=0: must be at least 1"):
+        open_store(tmp_path / "s.yaml", tmp_path / "other")
+
+
+def test_ends_of_ranges_are_tried_in_every_combination(tmp_path):
+    """c = 3 and depth 2 do not go together, but each goes with other ends."""
+    text = PARTLY.replace("method: grid", "method: random\nrun_cap: 4")
+    text = text.replace("values: [1.0, 3.0]", "min: 1.0, max: 3.0")
+    text = text.replace("values: [2, 16]", "distribution: q_uniform, min: 2, max: 16")
+    (tmp_path / "s.yaml").write_text(text)
+    assert open_store(tmp_path / "s.yaml", tmp_path / "dir").sweep.size == 4
+
+
+def test_a_cap_makes_a_huge_grid_small(tmp_path):
+    """Of 10^9 combinations ten are made, and nobody is asked."""
+    text = "program: scripts/simulate.py\nmethod: grid\nrun_cap: 10\nparameters:\n"
+    for name in ("samples", "model.width", "model.depth"):
+        text += f"  {name}: {{values: {list(range(10, 1010))}}}\n"
+    (tmp_path / "s.yaml").write_text(text)
+    points = open_store(tmp_path / "s.yaml", tmp_path / "dir").points()
+    assert [p.settings["model.depth"] for p in points] == list(range(10, 20))
+
+
 def test_more_than_a_million_points_are_asked_about(tmp_path):
     """The number is said, and --yes is the way."""
     many = ", ".join(map(str, range(1, 1100)))

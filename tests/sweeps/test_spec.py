@@ -23,7 +23,7 @@ each_file = pytest.mark.parametrize("file", FILES, ids=lambda file: file.stem)
 def points_of(sweep):
     """Its points; of a random or bayes sweep, as many random ones as it may take."""
     if sweep.method == "grid":
-        return grid(sweep)
+        return list(grid(sweep))
     return list(itertools.islice(drawn(sweep), sweep.run_cap))
 
 
@@ -80,7 +80,8 @@ def test_the_scale_of_lazy_scale_is_the_outputs():
     sweep = read_sweep(next(file for file in FILES if file.stem == "lazy_scale"))
     x = jax.random.normal(jax.random.key(1), (5, 6))
     outputs = []
-    for settings in (grid(sweep)[0], grid(sweep)[-2]):
+    points = list(grid(sweep))
+    for settings in (points[0], points[-2]):
         assert settings["model.width"] == 16
         network = build_network(config_of(sweep, settings).model, 3)
         variables = jax.jit(network.init)(jax.random.key(0), x)
@@ -98,7 +99,7 @@ def test_nested_and_dotted_parameters_are_the_same_sweep(sweep_of):
     steps = {"parameters": {"steps": {"value": 9}}}
     nested = sweep_of({"model": depth, "train": steps})
     assert nested.parameters == dotted.parameters
-    assert grid(nested) == grid(dotted)
+    assert list(grid(nested)) == list(grid(dotted))
 
 
 def test_lists_booleans_and_null_are_values(sweep_of):

@@ -177,6 +177,16 @@ MISTAKES = {
         {"metric": {"name": "loss", "goal": "minimise"}},
         "metric.goal=minimise: .*did you mean 'minimize'",
     ),
+    "misspelt goal": (
+        DEPTH,
+        {"metric": {"name": "loss", "gaol": "maximize"}},
+        "metric=gaol: .*did you mean 'goal'",
+    ),
+    "target as text": (
+        DEPTH,
+        {"metric": {"name": "loss", "target": "1e-5"}},
+        "metric.target=1e-5: must be a number",
+    ),
 }
 
 
@@ -220,4 +230,4 @@ def test_a_missing_file_is_told_in_one_line(tmp_path):
 def test_text_that_looks_like_a_number_is_fine_for_a_name(sweep_of):
     """Only settings that are numbers refuse it."""
     sweep = sweep_of({"wandb.group": {"value": "1e-5"}})
-    assert config_of(sweep, grid(sweep)[0]).wandb.group == "1e-5"
+    assert config_of(sweep, next(grid(sweep))).wandb.group == "1e-5"

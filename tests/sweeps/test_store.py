@@ -1,15 +1,17 @@
+import errno
+import fcntl
 import json
-import os
 import subprocess
 import sys
-import time
+import threading
 from pathlib import Path
 
 import pytest
 
-from testbed.errors import UserError
-from testbed.sweeps.store import MOST_DEATHS, STALE_SECONDS, open_store
-from testbed.sweeps.work import index_filter, shard_filter, take
+from testbed.errors import RunError, UserError
+from testbed.sweeps import store as sweep_store
+from testbed.sweeps.store import MOST_DEATHS, open_store
+from testbed.sweeps.work import index_filter, shard_filter
 
 SESSION = "one"
 ROOT = Path(__file__).resolve().parents[2]
@@ -44,24 +46,6 @@ def test_two_processes_never_take_the_same_point(sweep_file, tmp_path):
         assert process.returncode == 0
     assert sorted(taken) == sorted(p.name for p in store.points())
     assert len(set(taken)) == 4
-
-
-def test_a_claim_goes_stale_when_its_process_is_gone_or_silent(sweep_file, tmp_path):
-    """A dead pid of this host at once; of another host after a minute, not before."""
-    store = open_store(sweep_file(), tmp_path / "dir")
-    point = take(store, SESSION)
-    assert point is not None and store.state(point, SESSION) == "running"
-    claim = store.path / "claims" / f"{point.name}.json"
-    who = json.loads(claim.read_text())
-    claim.write_text(json.dumps(who | {"pid": 2**22 + 1}))  # above any pid
-    assert store.state(point, SESSION) == "waiting"
-    claim.write_text(json.dumps(who | {"host": "elsewhere", "pid": 2**22 + 1}))
-    assert store.state(point, SESSION) == "running"
-    old = time.time() - STALE_SECONDS - 1
-    os.utime(claim, (old, old))
-    assert store.state(point, SESSION) == "waiting"
-    store.touch(point)
-    assert store.state(point, SESSION) == "running"
 
 
 def test_a_point_at_which_workers_keep_dying_counts_as_failed(sweep_file, tmp_path):
@@ -109,6 +93,72 @@ def test_a_folder_belongs_to_one_sweep(sweep_file, tmp_path):
         open_store(file, tmp_path / "dir")
     with pytest.raises(UserError, match="holds no sweep"):
         open_store(None, tmp_path / "nothing")
+
+
+def test_of_several_that_begin_a_sweep_at_once_one_makes_it(
+    sweep_file, tmp_path, monkeypatch
+):
+    """Eight with seeds of their own find no folder: one makes it, seven are told."""
+    file, made, told, together = sweep_file("random", 3), [], [], threading.Barrier(8)
+    monkeypatch.setattr(sweep_store, "_check_size", lambda *_: together.wait())
+
+    def begin(seed):
+        try:
+            made.append(open_store(file, tmp_path / "dir", seed=seed).seed)
+        except UserError as error:
+            told.append(str(error))
+
+    threads = [threading.Thread(target=begin, args=(seed,)) for seed in range(8)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    assert len(told) == 7 and all("belongs to another" in line for line in told)
+    assert made == [open_store(None, tmp_path / "dir").seed]
+    files = {p.name for p in (tmp_path / "dir").iterdir() if p.is_file()}
+    assert files == {".lock", "sweep.json", "sweep.yaml"}
+
+
+def test_a_sweep_keeps_the_name_of_its_file(sweep_file, tmp_path):
+    """Also when it goes on without the file."""
+    assert open_store(sweep_file(), tmp_path / "dir").name == "small"
+    assert open_store(None, tmp_path / "dir").name == "small"
+
+
+def test_a_folder_without_locks_is_told_in_one_line(sweep_file, tmp_path, monkeypatch):
+    """As some network file systems are: what to do is said."""
+    file = sweep_file()
+
+    def refuse(*_):
+        raise OSError(errno.ENOLCK, "No locks available")
+
+    monkeypatch.setattr(fcntl, "flock", refuse)
+    with pytest.raises(RunError, match="cannot be locked .No locks available") as told:
+        open_store(file, tmp_path / "dir")
+    assert "\n" not in str(told.value)
+
+
+def test_a_folder_that_cannot_be_made_is_told_in_one_line(sweep_file, tmp_path):
+    """A file is in its way."""
+    (tmp_path / "dir").write_text("in the way")
+    with pytest.raises(RunError, match="dir: File exists; mend it") as told:
+        open_store(sweep_file(), tmp_path / "dir")
+    assert "\n" not in str(told.value)
+
+
+def test_what_is_done_is_read_once(sweep_file, tmp_path, monkeypatch):
+    """The states of all points ask nothing of what is done, or was not begun."""
+    store = open_store(sweep_file(), tmp_path / "dir")
+    first, second, *_ = store.points()
+    store.folder(first).mkdir()
+    (store.folder(first) / "summary.json").write_text('{"status": "done"}')
+    store.fail(second, "error", SESSION)
+    expected = ["done", "failed", "waiting", "waiting"]
+    assert store.states(SESSION) == expected
+    asked = []
+    monkeypatch.setattr(store, "summary", lambda p: asked.append(p))
+    assert store.states(SESSION) == expected and asked == [second]
+    assert store.states("two") == ["done", "waiting", "waiting", "waiting"]
 
 
 def test_every_index_and_every_shard_together_are_the_sweep(sweep_file, tmp_path):
