@@ -23,8 +23,9 @@ def departure_time(
       tolerance: > 0.
 
     Returns:
-      (...), float64: inf where the tolerance is never passed, nan where every distance
-      is nan, so that nothing can be said.
+      (...), float64: inf where the tolerance is never passed; nan where nothing can be
+      said, because every distance is nan, or the last is and none before has passed
+      (the predictor diverged and was left out).
 
     Raises:
       UserError: tolerance <= 0, or numbers of times that differ.
@@ -39,7 +40,10 @@ def departure_time(
         raise UserError("relative.shape", relative.shape, rule, "put time first")
     passed = relative > tolerance
     first = np.where(passed.any(0), times[passed.argmax(0)], np.inf)
-    return np.where(np.isnan(relative).all(0), np.nan, first)
+    unknown = np.isnan(relative).all(0) | np.isnan(relative[-1:]).any(0) & np.isinf(
+        first
+    )
+    return np.where(unknown, np.nan, first)
 
 
 @dataclasses.dataclass(frozen=True)

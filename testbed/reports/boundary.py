@@ -236,10 +236,10 @@ def _meaning(plan: Plan, found: Sequence[Found]) -> str:
         f"<p>{escape(_MEANING[plan.measure])}</p><p>For each width n, d* is the depth "
         f"at which this is {plan.threshold:g}; deeper networks are {side} it. Depths "
         "are tried by bisection, with as many networks as it takes to tell the side. A "
-        "network counts as beyond the threshold if it or its linearization diverged; "
-        "what stopped with it is unknown. Where a learning rate is too high for deep "
-        "networks, the boundary is one of divergence: see the warnings on the console "
-        "and compare with a lower train.lr_fraction.</p>"
+        "network counts as beyond the threshold if it or its linearization diverged. "
+        "Where a learning rate is too high for deep networks, the boundary is one of "
+        "divergence: see the warnings on the console and compare with a lower "
+        "train.lr_fraction.</p>"
     )
     return f"{text}<p>A block, z to z', with φ = {base.activation}:</p><dl>{kinds}</dl>"
 
@@ -269,10 +269,9 @@ def _tables(plan: Plan, found: Sequence[Found]) -> str:
     laws = "".join(f"<li>{one.name}: {escape(law_text(one))}</li>" for one in found)
     note = (
         '<p class="note">beyond: past every depth tried; below: before every depth '
-        "tried. Unknown: stopped with a network of the same run that diverged, or "
-        "outputs that did not move. Depths out of order contradict the assumption that "
-        "the measure goes one way with depth: there the boundary is not a single "
-        "depth.</p>"
+        "tried. Unknown: outputs that did not move. Depths out of order contradict the "
+        "assumption that the measure goes one way with depth: there the boundary is "
+        "not a single depth.</p>"
     )
     return f"{table(rows, header)}{note}<ul>{laws}</ul>"
 

@@ -122,7 +122,7 @@ def _limit_line(ax: Axes, level: float) -> None:
 
 
 def _kernel(record: Record, index: int) -> np.ndarray:
-    found = record.at(index, "finite/kernel")
+    found = record.known(index, "finite/kernel")
     assert found is not None  # the index comes from `measured`
     return found
 

@@ -103,7 +103,7 @@ def _log_norms(ax: Axes, record: Record, moments, law: LayerLaw | None) -> None:
     ax.set_ylabel(r"$\log(|z_l|^2 / |z_0|^2)$")
     drawn = False
     for place, label, kind in moments:
-        squared = record.at(place, "finite/layers/squared_norm")
+        squared = record.known(place, "finite/layers/squared_norm")
         if squared is not None:
             log = np.log(np.maximum(np.asarray(squared, np.float64), 1e-300))
             _over_networks(ax, log - log[:, :1], label, kind, shade=place == 0)
@@ -119,7 +119,7 @@ def _active_fractions(ax: Axes, record: Record, moments, law: LayerLaw | None) -
     ax.set_ylabel(r"share of units with $\phi > 0$")
     drawn = False
     for place, label, kind in moments:
-        active = record.at(place, "finite/layers/active_fraction")
+        active = record.known(place, "finite/layers/active_fraction")
         if active is not None:
             values = np.asarray(active, np.float64)
             _over_networks(ax, values, label, kind, shade=place == 0)
@@ -135,7 +135,7 @@ def _gradient_norms(ax: Axes, record: Record, moments) -> None:
     ax.set_ylabel("norm of the gradient in a block")
     drawn = False
     for place, label, kind in moments:
-        norms = record.at(place, "finite/layers/gradient_norm")
+        norms = record.known(place, "finite/layers/gradient_norm")
         if norms is None or not (norms > 0).any():
             continue
         low, middle, high = spread(positive(norms).T)

@@ -63,6 +63,13 @@ class Record:
         except FileNotFoundError:
             return None
 
+    def known(self, index: int, key: str) -> np.ndarray | None:
+        """`at`, (E, ...), without networks that had diverged."""
+        found = self.at(index, key)
+        if found is None:
+            return None
+        return found[np.isfinite(found.reshape(len(found), -1)).all(1)]
+
     def over_time(self, key: str, rows: Any = ...) -> np.ndarray | None:
         """The array `key` at all recorded times, (T, ...), or None."""
         found = [self.at(i, key, rows) for i in range(len(self.steps))]

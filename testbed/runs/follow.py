@@ -2,7 +2,6 @@
 
 import time
 import warnings
-from collections.abc import Iterable
 from typing import Any
 
 import jax
@@ -12,9 +11,9 @@ from testbed.config import Config
 from testbed.divergence import movement
 from testbed.divergence.table import divergence_row
 from testbed.dynamics import Linearized
-from testbed.errors import NotFinite
 from testbed.runs.checkpoints import Checkpoints
 from testbed.runs.console import Console
+from testbed.runs.diverged import Diverged
 from testbed.runs.experiment import Experiment
 from testbed.runs.folder import RunFolder, arrays_name
 from testbed.runs.tracker import Tracker
@@ -33,7 +32,7 @@ def follow(
     """Follows the predictors from the last checkpoint to the end, recording all.
 
     Raises:
-      NotFinite: a value that is not finite.
+      NotFinite: no network is finite any more.
       RunError: a disk that is full.
     """
     predictors, clock = experiment.predictors, experiment.clock
@@ -53,7 +52,7 @@ def follow(
     due = [step for step in clock.recorded if step > position]
     first, previous = _remembered(folder, clock, rows)
     position = max(position, 0)
-    stretch = _Stretch()
+    stretch, networks = _Stretch(), Diverged(config.train.seeds)
     with console.progress(clock.steps, position) as progress:
         for step in due:
             while position < step:
@@ -65,20 +64,25 @@ def follow(
                 stretch.took(stop - position)
                 position = stop
                 progress(position)
-                _check_losses(states, clock)
+                networks.check_losses(states, clock)
                 if position < step:
                     checkpoints.save_if_due(position, states)
             kernels = _kernels_wanted(config, clock.recorded, step)
+            params = networks.observable(states["finite"]["value"], initial)
+            finite = {**states["finite"], "value": params}
             seen = {
-                name: p.observe(states[name], step, kernels)
+                name: p.observe(
+                    finite if name == "finite" else states[name], step, kernels
+                )
                 for name, p in predictors.items()
             }
             t = clock.time(step)
-            _check_seen(seen, step, t)
+            networks.check_seen(seen, step, t)
+            seen = networks.blank(seen)
             first = first or seen
             row = {"step": step, "t": t}
-            row |= divergence_row(experiment.targets, seen, first, previous, t)
-            row |= _movement(states["finite"]["value"], initial)
+            row |= _measure(experiment, networks, seen, first, previous, t)
+            row |= networks.spread_out(_movement(params, initial, networks))
             if "kernel" in seen["finite"]:
                 previous = (t, seen["finite"]["kernel"])
             folder.write_arrays(arrays_name(step), _flat(seen))
@@ -154,9 +158,18 @@ def _unflat(arrays) -> dict[str, dict[str, np.ndarray]]:
     return seen
 
 
-def _movement(params, initial) -> dict[str, np.ndarray]:
-    moved = _MOVEMENT(params, initial)
-    return {f"parameters/movement/{k}": np.asarray(v) for k, v in moved.items()}
+def _measure(experiment, networks, seen, first, previous, t) -> dict[str, Any]:
+    """A row of the divergence table, over the networks that are left."""
+    if previous is not None:
+        previous = previous[0], previous[1][networks.alive]
+    left, start = networks.only(seen), networks.only(first)
+    row = divergence_row(experiment.targets, left, start, previous, t)
+    return networks.spread_out(row)
+
+
+def _movement(params, initial, networks) -> dict[str, np.ndarray]:
+    moved = _MOVEMENT(params, initial).items()
+    return {f"parameters/movement/{k}": np.asarray(v)[networks.alive] for k, v in moved}
 
 
 def _warn_of_instability(config: Config, experiment: Experiment) -> None:
@@ -175,43 +188,3 @@ def _warn_of_instability(config: Config, experiment: Experiment) -> None:
             "diverge; lower train.lr or train.lr_fraction",
             stacklevel=2,
         )
-
-
-def _check_losses(states, clock) -> None:
-    """Raises NotFinite if a training loss has stopped being a number."""
-    whose = ("finite", "linearized")
-    failed = {who: np.asarray(states[who]["failed_at"]) for who in whose}
-    diverged = np.flatnonzero(np.any([f >= 0 for f in failed.values()], 0))
-    for who, at in failed.items():
-        if (at >= 0).any():
-            seed = int(np.where(at >= 0, at, np.iinfo(np.int32).max).argmin())
-            step = int(at[seed])
-            name = f"{who}/loss/train of seed {seed}"
-            raise _not_finite(name, step, clock.time(step), diverged)
-
-
-def _check_seen(seen, step: int, t: float) -> None:
-    """Raises NotFinite if anything observed is not finite."""
-    bad = {k: ~np.isfinite(v) for k, v in _flat(seen).items()}
-    bad = {name: where for name, where in bad.items() if where.any()}
-    if bad:
-        # What the infinite network gives has no axis of seeds.
-        seeded = [v for k, v in bad.items() if not k.startswith("infinite/")]
-        each = [v.reshape(len(v), -1).any(1) for v in seeded]
-        diverged = np.flatnonzero(np.any(each, 0)) if each else []
-        raise _not_finite(next(iter(bad)), step, t, diverged)
-
-
-def _not_finite(name: str, step: int, t: float, seeds: Iterable[int]) -> NotFinite:
-    remedy = "lower train.lr or train.lr_fraction"
-    if step == 0:
-        remedy = (
-            "the network over- or underflows float32 at initialization: bring "
-            "alpha^2 + lam^2 nearer to 1, use model.branch=depth_scaled, or lower "
-            "model.depth"
-        )
-    message = (
-        f"{name} is not finite at step {step}, t = {t:.4g}; {remedy}; everything "
-        "recorded before is kept"
-    )
-    return NotFinite(message, map(int, seeds), t)

@@ -43,8 +43,9 @@ def summarize(
         "tolerance": config.measure.tolerance,
         "nngp_posterior": _posterior(experiment),
     }
-    if isinstance(failure, NotFinite):
-        summary["diverged"] = {"seeds": failure.seeds, "t": failure.t}
+    lost = diverged(rows, failure)
+    if lost["seeds"]:
+        summary["diverged"] = lost
     if rows:
         tolerance = config.measure.tolerance
         summary["departure"] = {s: departure(rows, s, tolerance) for s in SPLITS}
@@ -53,6 +54,25 @@ def summarize(
         if config.measure.target is not None:
             summary["target_miss"] = target_miss(summary, config.measure.target)
     return summary
+
+
+def diverged(
+    rows: Sequence[dict[str, Any]], failure: Exception | None = None
+) -> dict[str, Any]:
+    """{"seeds": networks left out because they diverged, "t": since when at the latest.
+
+    They are those without a training loss in a recorded row; where none was left, those
+    of the failure that ended the run.
+    """
+    if isinstance(failure, NotFinite):
+        return {"seeds": failure.seeds, "t": failure.t}
+    losses = [(row["t"], np.atleast_1d(row["finite/loss/train"])) for row in rows]
+    since = {
+        int(seed): t
+        for t, loss in reversed(losses)
+        for seed in np.flatnonzero(np.isnan(np.array(loss, np.float64)))
+    }
+    return {"seeds": sorted(since), "t": min(since.values(), default=math.nan)}
 
 
 def target_miss(summary: dict[str, Any], target: float) -> float:
@@ -96,6 +116,15 @@ def median(value: Any) -> float:
 
 def reading(config: Config, summary: dict[str, Any]) -> str:
     """The result in one sentence."""
+    said = _reading(config, summary)
+    if "diverged" in summary and summary["status"] == "done":
+        lost = len(summary["diverged"]["seeds"])
+        of = config.train.seeds
+        said = f"{said[:-1]}; {lost} of {of} networks diverged and are left out."
+    return said
+
+
+def _reading(config: Config, summary: dict[str, Any]) -> str:
     m = config.model
     d = summary["departure"]["test"]
     ratio = f"{summary['depth_over_width']:.3g}"

@@ -2,7 +2,7 @@
 
 A run is named by the hash of the settings that decide its numbers, so that a search
 started again, or another one, finds what was trained.  A network that diverged counts
-as beyond the threshold; the others of its run, which stopped with it, are unknown.
+as beyond the threshold.
 """
 
 import dataclasses
@@ -107,8 +107,7 @@ def find(
             if y is None:
                 raise RunError(f"{folder}: damaged; remove it and start again")
             if plan.rises and math.inf in y:
-                stopped = sum(map(math.isnan, y))
-                warned = [f"{y.count(math.inf)} diverged, {stopped} stopped with them"]
+                warned = [f"{y.count(math.inf)} of {len(y)} networks diverged"]
             for line in warned:
                 say(f"{place}: warning: {line}")
             one.measured.setdefault(depth, []).extend(y)
@@ -155,34 +154,33 @@ def digest(flat: Mapping[str, Any]) -> str:
 
 
 def values(folder: Path, plan: Plan) -> list[float] | None:
-    """The measure of each network of a run that is done or diverged, else None.
+    """The measure of each network of a run that is done, or that ended in divergence.
 
-    Of a run that diverged: inf for the networks that did and nan for the others; or
-    the departure times so far, at the latest that of divergence.
+    A network that diverged counts as beyond any threshold: inf, or the departure time
+    that is known, at the latest that of divergence.  None of a run that failed
+    otherwise, or is not finished.
     """
     summary = RunFolder(folder).read_json("summary.json")
     if not summary:
         return None
+    lost = summary.get("diverged") or {"seeds": []}
+    y = [math.nan] * plan.seeds
     if summary["status"] == "done":
         try:
-            y = gather([folder]).networks[plan.measure]
+            found = gather([folder]).networks[plan.measure]
         except UserError:  # damaged: it is run again
             return None
-        return [float(v) if v > 0 else math.nan for v in np.asarray(y, np.float64)]
-    diverged = summary.get("diverged")
-    if not diverged or not diverged["seeds"]:
+        y = [float(v) if v > 0 else math.nan for v in np.asarray(found, np.float64)]
+    elif not lost["seeds"]:
         return None
-    y = [math.nan] * plan.seeds
-    if plan.rises:
-        for seed in diverged["seeds"]:
-            y[seed] = math.inf
-        return y
-    if "departure" in summary:
+    elif not plan.rises and "departure" in summary:
         departed = summary["departure"]["test"]["seeds"]
         y = [math.nan if t is None else t for t in departed]
-    for seed in diverged["seeds"]:
-        if math.isnan(y[seed]):
-            y[seed] = max(diverged["t"], summary["lr"])  # lr is the time of one step
+    for seed in lost["seeds"]:
+        if plan.rises:
+            y[seed] = math.inf
+        elif math.isnan(y[seed]):
+            y[seed] = max(lost["t"], summary["lr"])  # lr is the time of one step
     return y
 
 

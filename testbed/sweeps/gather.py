@@ -91,6 +91,8 @@ def gather(paths: Iterable[Path | str], metric: str | None = None) -> Gathered:
             problems.append((name, str(reason)))
             continue
         runs.append(read.run)
+        if read.note:
+            problems.append((name, read.note))
         if isinstance(read, Training):
             rows.append(read.rows)
             networks.append(read.networks)

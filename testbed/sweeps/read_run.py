@@ -40,6 +40,7 @@ class Training(NamedTuple):
     rows: pd.DataFrame
     networks: pd.DataFrame
     run: dict[str, Any]
+    note: str = ""  # on networks of it that are left out
 
 
 class Simulation(NamedTuple):
@@ -47,6 +48,7 @@ class Simulation(NamedTuple):
 
     laws: pd.DataFrame
     run: dict[str, Any]
+    note: str = ""
 
 
 def is_setting(name: str) -> bool:
@@ -103,7 +105,12 @@ def _read_run(
     }
     if "train.seeds" not in config:
         return Simulation(pd.DataFrame(_laws(head, summary)), run)
-    return _training(folder, config, head, run)
+    read = _training(folder, config, head, run)
+    if "diverged" not in summary:
+        return read
+    lost, of = len(summary["diverged"]["seeds"]), config["train.seeds"]
+    when = f"from t = {summary['diverged']['t']:.4g} on"
+    return read._replace(note=f"{lost} of {of} networks diverged, left out {when}")
 
 
 def _training(folder: RunFolder, config: dict, head: dict, run: dict) -> Training:

@@ -144,13 +144,17 @@ def test_progress_lines_count_down(tmp_path):
 
 
 def test_only_diverged_networks_count_as_beyond(tmp_path):
-    """Two of four diverged: these are inf, the others, stopped with them, unknown."""
+    """Two of four diverged: these are inf; the others count where the run is done."""
     plan = plan_with()
     config = plan.config("balanced", 8, 4)
     diverged = {"seeds": [0, 2], "t": 3.0}
     finish(config, tmp_path / "a", [0.1] * 4, "failed", diverged=diverged)
     np.testing.assert_array_equal(
         values(tmp_path / "a", plan), [math.inf, math.nan, math.inf, math.nan]
+    )
+    finish(config, tmp_path / "a2", [0.1] * 4, diverged=diverged)
+    np.testing.assert_array_equal(
+        values(tmp_path / "a2", plan), [math.inf, 0.1, math.inf, 0.1]
     )
     departed = {"test": {"seeds": [0.75, None, None, None]}}
     summary = {"diverged": diverged, "departure": departed}
@@ -180,7 +184,7 @@ def test_diverged_runs_bound_the_search_and_are_not_trained_again(tmp_path):
     lab = Lab(tmp_path, outcome)
     (found,) = lab.find(plan_with())
     assert found.boundaries[0].bracket == (4, 8)
-    assert any("4 diverged, 0 stopped with them" in s for s in lab.said)
+    assert any("4 of 4 networks diverged" in s for s in lab.said)
     again = Lab(tmp_path, outcome)
     again.find(plan_with())
     assert not again.ran

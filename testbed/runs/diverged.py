@@ -1,0 +1,131 @@
+"""Networks that diverged: left out of what is measured, while the others go on.
+
+A network diverges when its training loss, that of its linearization, or anything that
+is observed of the two stops being finite.  From then on it is measured no more.
+"""
+
+import warnings
+from collections.abc import Mapping
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+
+from testbed.dynamics.trajectory import Observation
+from testbed.errors import NotFinite
+
+TRAINED = ("finite", "linearized")
+
+
+class Diverged:
+    """Which networks of an ensemble are still finite.
+
+    Args:
+      seeds: how many networks there are.
+
+    Attributes:
+      alive: which are finite, (E,).
+    """
+
+    def __init__(self, seeds: int):
+        self.alive = np.full(seeds, True)
+
+    def check_losses(self, states: Mapping[str, Any], clock: Any) -> None:
+        """Leaves out networks whose training loss failed, or their linearizations'.
+
+        Raises:
+          NotFinite: none is left.
+        """
+        for who in TRAINED:
+            failed_at = np.asarray(states[who]["failed_at"])
+            for seed in map(int, np.flatnonzero((failed_at >= 0) & self.alive)):
+                step = int(failed_at[seed])
+                self._lose(seed, f"{who}/loss/train", step, clock.time(step))
+
+    def check_seen(self, seen: Mapping[str, Observation], step: int, t: float) -> None:
+        """Leaves out networks of which something observed is not finite.
+
+        Raises:
+          NotFinite: none is left, something is wrong at initialization, or with the
+            infinite network.
+        """
+        for who, observed in seen.items():
+            for key, value in observed.items():
+                name = f"{who}/{key}"
+                if who not in TRAINED or step == 0:
+                    if not np.isfinite(value).all():
+                        raise _not_finite(name, step, t, range(len(self.alive)))
+                    continue
+                finite = np.isfinite(value.reshape(len(value), -1)).all(1)
+                for seed in map(int, np.flatnonzero(~finite & self.alive)):
+                    self._lose(seed, name, step, t)
+
+    def observable(self, params: Any, initial: Any) -> Any:
+        """Parameters that can be observed: diverged networks' are those at t = 0."""
+        if self.alive.all():
+            return params
+        alive = jnp.asarray(self.alive)
+        pick = lambda now, then: jnp.where(
+            alive.reshape(-1, *[1] * (now.ndim - 1)), now, then
+        )
+        return jax.tree.map(pick, params, initial)
+
+    def blank(self, seen: Mapping[str, Observation]) -> dict[str, Observation]:
+        """What was seen, nan for diverged networks."""
+        if self.alive.all():
+            return dict(seen)
+        blanked = dict(seen)
+        for who in TRAINED:
+            blanked[who] = {k: self._nan(v) for k, v in seen[who].items()}
+        return blanked
+
+    def only(self, seen: Mapping[str, Observation]) -> dict[str, Observation]:
+        """What was seen of the networks that are left."""
+        if self.alive.all():
+            return dict(seen)
+        left = dict(seen)
+        for who in TRAINED:
+            left[who] = {k: v[self.alive] for k, v in seen[who].items()}
+        return left
+
+    def spread_out(self, row: Mapping[str, Any]) -> dict[str, Any]:
+        """A row of the networks that are left as one of all: nan for the others."""
+        if self.alive.all():
+            return dict(row)
+        whole: dict[str, Any] = {}
+        for name, value in row.items():
+            whole[name] = value
+            if np.ndim(value):
+                whole[name] = np.full(len(self.alive), np.nan)
+                whole[name][self.alive] = value
+        return whole
+
+    def _nan(self, value: np.ndarray) -> np.ndarray:
+        value = np.array(value)
+        value[~self.alive] = np.nan
+        return value
+
+    def _lose(self, seed: int, name: str, step: int, t: float) -> None:
+        self.alive[seed] = False
+        lost = np.flatnonzero(~self.alive)
+        error = _not_finite(f"{name} of seed {seed}", step, t, lost)
+        if not self.alive.any():
+            raise error
+        left = f"{self.alive.sum()} of {len(self.alive)} networks go on"
+        warnings.warn(f"{error}; {left}", stacklevel=3)
+
+
+def _not_finite(name: str, step: int, t: float, seeds: Any) -> NotFinite:
+    remedy = "lower train.lr or train.lr_fraction"
+    if step == 0:
+        remedy = (
+            "the network over- or underflows float32 at initialization: bring "
+            "alpha^2 + lam^2 nearer to 1, use model.branch=depth_scaled, or lower "
+            "model.depth"
+        )
+    message = (
+        f"{name} is not finite at step {step}, t = {t:.4g}; {remedy}; everything "
+        "recorded before is kept"
+    )
+    return NotFinite(message, map(int, seeds), t)
