@@ -10,7 +10,7 @@ from testbed.divergence.boundary import Boundary, depth_grid
 from testbed.divergence.scaling import PowerLaw
 from testbed.errors import UserError, check_name
 from testbed.settings import override
-from testbed.sweeps.gather import MEASURES
+from testbed.sweeps.gather import MEASURES, OF_ENSEMBLES
 from testbed.validation import validate
 
 HALF = 0.5**0.5
@@ -88,7 +88,7 @@ class Plan:
         for name in self.networks:
             check_name("networks", name, NETWORKS)
         check_name("measure", self.measure, MEASURES)
-        if self.measure == "variance_ratio":
+        if self.measure in OF_ENSEMBLES:
             rule = "is one number an ensemble: it has no boundary over networks"
             raise UserError("measure", self.measure, rule, "use relative_distance")
         if not 0 < self.threshold < math.inf:

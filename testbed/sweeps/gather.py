@@ -23,9 +23,15 @@ MEASURES = {
     "departure_time": "departure time t*",
     "relative_distance": "final relative distance",
     "kernel_drift": "final kernel drift",
+    "ensemble_spread": "final spread over networks",
     "variance_ratio": "final ensemble / GP variance",
 }
-"""What a map is drawn of, by column of `Gathered.networks`."""
+"""What a map is drawn of, by column of `Gathered.networks`.
+
+The last two are numbers of a whole ensemble; the ratio is known where the Gaussian
+process has a variance, the outputs not being centred.
+"""
+OF_ENSEMBLES = ("ensemble_spread", "variance_ratio")
 # A pandas.DataFrame or Series, whose own annotations do not tell one from the other.
 Table: TypeAlias = Any
 _MOST_EMPTY = 4  # cells of a labelled array for each run that fills one

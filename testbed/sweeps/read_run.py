@@ -22,6 +22,7 @@ RATIO = "depth_over_width"
 FINAL = {
     "relative_distance": "distance/finite_linearized/test/relative",
     "kernel_drift": "kernel/drift",
+    "ensemble_spread": "ensemble/spread/test",
     "variance_ratio": "ensemble/variance_ratio/test",
     "infinite_distance": "distance/finite_infinite/test/relative",
     "test_accuracy": "finite/accuracy/test",

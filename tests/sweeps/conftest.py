@@ -68,6 +68,7 @@ def finished_run():
                 "t": 0.5 * k,
                 name: [None if k == 0 else float(v) for v in row],
                 "kernel/drift": [0.01 * k * (s + 1) for s in range(len(row))],
+                "ensemble/spread/test": 0.1 * k,
                 "ensemble/variance_ratio/test": 0.9 if k else None,
             }
             for k, row in zip(steps, relative, strict=True)

@@ -92,9 +92,9 @@ def _heat_map(ax, group: Group, values: Any, norm: Any) -> Any:
     if norm is not None:
         shown = np.ma.masked_where(~np.isfinite(values), values)
         mesh = ax.pcolormesh(x, y, shown, norm=norm, cmap="viridis")
-    for i, depth in enumerate(group.depths):
-        for j, width in enumerate(group.widths):
-            _cell(ax, values[i, j], (width, depth), (x[j : j + 2], y[i : i + 2]), norm)
+    size = 7.0 if len(group.widths) <= 5 else 5.5
+    for i, j in np.ndindex(values.shape):
+        _cell(ax, values[i, j], (x[j : j + 2], y[i : i + 2]), norm, size)
     for ratio in _RATIOS:
         _contour(ax, ratio, x, y)
     ax.set_xlim(x[0], x[-1])
@@ -104,22 +104,24 @@ def _heat_map(ax, group: Group, values: Any, norm: Any) -> Any:
     return mesh
 
 
-def _cell(ax, value: float, at, box, norm) -> None:
+def _cell(ax, value: float, box, norm, size: float) -> None:
     """The number in a cell, dark on light colours and light on dark ones."""
     from matplotlib.patches import Rectangle
 
     text, color = f"{value:.2g}", style.INK
+    (left, right), (low, high) = box
     if np.isinf(value):
-        (left, right), (low, high) = box
-        size = right - left, high - low
         kind = {"facecolor": "#eeeeee", "edgecolor": "#bbbbbb", "linewidth": 0}
-        ax.add_patch(Rectangle((left, low), *size, hatch="///", **kind))
+        ax.add_patch(
+            Rectangle((left, low), right - left, high - low, hatch="///", **kind)
+        )
         text = "never"
     elif np.isnan(value):
         text = ""
     elif norm is not None and norm(value) < 0.6:
         color = "white"
-    ax.text(*at, text, ha="center", va="center", fontsize=7, color=color)
+    middle = np.sqrt(left * right), np.sqrt(low * high)
+    ax.text(*middle, text, ha="center", va="center", fontsize=size, color=color)
 
 
 def _contour(ax, ratio: float, x: np.ndarray, y: np.ndarray) -> None:
@@ -151,5 +153,6 @@ _CAPTION = (
     "Medians over networks. Hatched: at least half of the networks never left their "
     "kernel within the run; empty: not run. Grey lines: d/n, its value where they "
     "leave the map. Look for: colours that follow the lines (d/n decides), or columns "
-    "(width alone decides)."
+    "(width alone decides). Spread: standard deviation of outputs over the networks of "
+    "a cell; with centred outputs the infinite network has none."
 )

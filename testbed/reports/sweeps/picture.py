@@ -18,10 +18,10 @@ class Picture(NamedTuple):
 
 
 def canvas(rows: int, columns: int, height: float) -> tuple[Any, np.ndarray]:
-    """A figure of the page's width, and its axes, (rows, columns)."""
+    """A figure of the page's width or of 3.2 inches a column, and its axes."""
     from matplotlib.figure import Figure
 
-    size = (style.WIDTH_INCHES, height)
+    size = (max(style.WIDTH_INCHES, 3.2 * columns), height)
     figure = Figure(figsize=size, dpi=style.DPI, layout="constrained")
     return figure, figure.subplots(rows, columns, squeeze=False)
 

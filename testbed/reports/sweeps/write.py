@@ -88,7 +88,8 @@ def _page(
     said: str,
     out: Path,
 ) -> str:
-    question = header.get("question") or "Where do finite networks leave their kernel?"
+    question = header.get("question") or "where do finite networks leave their kernel?"
+    question = question[:1].upper() + question[1:]
     count = f"{len(gathered.runs)} runs"
     if gathered.problems:
         count += f", {len(gathered.problems)} left out"
