@@ -10,6 +10,7 @@ import numpy as np
 from testbed.config import Config
 from testbed.errors import RunError, UserError
 from testbed.runs.console import Console
+from testbed.runs.drawing import drawing
 from testbed.runs.environment import describe, note_environment
 from testbed.runs.experiment import Experiment, prepare
 from testbed.runs.folder import RunFolder, open_folder
@@ -93,14 +94,8 @@ def _show(config: Config, folder: RunFolder, summary: dict, console: Console) ->
 def _report(folder: RunFolder, console: Console) -> list[Path]:
     from testbed.reports import write_report
 
-    console.say("drawing the report")
-    try:
+    with drawing(console):
         return write_report(folder.path)
-    except OSError as error:
-        raise RunError(
-            f"report: cannot be written ({error.strerror}); everything recorded is "
-            "kept; make room and run again with --run.resume"
-        ) from None
 
 
 def _limits(config: Config, experiment: Experiment) -> dict[str, np.ndarray]:

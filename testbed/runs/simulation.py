@@ -16,6 +16,7 @@ from testbed.laws.norms import NormLaws, norm_laws
 from testbed.networks import branch_weights, build_network
 from testbed.runs.checkpoints import Checkpoints
 from testbed.runs.console import Console
+from testbed.runs.drawing import drawing
 from testbed.runs.environment import describe, note_environment
 from testbed.runs.folder import RunFolder, open_folder
 from testbed.runs.tracker import Tracker
@@ -249,14 +250,8 @@ def _plain(found: Agreement) -> dict[str, Any]:
 def _report(folder: RunFolder, console: Console) -> list[Path]:
     from testbed.reports.simulation import write_simulation_report
 
-    console.say("drawing the report")
-    try:
+    with drawing(console):
         return write_simulation_report(folder.path)
-    except OSError as error:
-        raise RunError(
-            f"report: cannot be written ({error.strerror}); everything recorded is "
-            "kept; make room and run again with --run.resume"
-        ) from None
 
 
 def _show(summary: dict[str, Any], path: Path, console: Console) -> None:

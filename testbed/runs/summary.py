@@ -120,7 +120,7 @@ def reading(config: Config, summary: dict[str, Any]) -> str:
     if "diverged" in summary and summary["status"] == "done":
         lost = len(summary["diverged"]["seeds"])
         of = config.train.seeds
-        said = f"{said[:-1]}; {lost} of {of} networks diverged and are left out."
+        said = f"{said[:-1]}; left out: {lost} of {of} networks, which diverged."
     return said
 
 

@@ -52,7 +52,7 @@ def test_the_others_go_on_and_are_measured_as_ever(whole):
     lost = summary["diverged"]["seeds"]
     left = [seed for seed in range(SEEDS) if seed not in lost]
     assert summary["status"] == "done" and lost and left
-    assert f"{len(lost)} of {SEEDS} networks diverged" in summary["reading"]
+    assert f"left out: {len(lost)} of {SEEDS} networks" in summary["reading"]
     last, first = folder.rows()[-1], folder.read_arrays(arrays_name(0))
     assert last["step"] == UNSTABLE["train.steps"]
     assert all(last[RELATIVE][seed] is None for seed in lost)
