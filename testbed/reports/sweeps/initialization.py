@@ -2,6 +2,7 @@
 
 from collections.abc import Sequence
 
+from testbed.laws.norms import EXACT, GAUSSIAN, LOG_GAUSSIAN
 from testbed.reports import style
 from testbed.reports.sweeps.groups import REPLICATES, label_of, text
 from testbed.reports.sweeps.picture import (
@@ -17,8 +18,11 @@ QUANTITIES = {
     "log_norm": "log(|z_d|^2 / |z_0|^2)",
     "log_output": "log|f|^2",
 }
-_LINES = ("-", "--", ":", "-.")
-_COLORS = (style.LINEARIZED, style.FINITE, style.INFINITE)
+_LOOKS = {  # of the laws, in both figures
+    LOG_GAUSSIAN: {"color": style.LINEARIZED, "linestyle": "-"},
+    EXACT: {"color": style.FINITE, "linestyle": "--"},
+    GAUSSIAN: {"color": style.INFINITE, "linestyle": ":"},
+}
 _MARKS = "os^Dv*"
 _SIZES = ("model.width", "model.depth")
 
@@ -48,18 +52,18 @@ def _draw(laws: Table, name: str, title: str) -> Picture:
     figure, axes = canvas(2, len(parts), 6.6)
     ratios = sorted(set(laws["depth_over_width"]))
     widths = sorted(set(laws["model.width"]))
-    names = sorted(set(laws["law"]), reverse=True)
+    names = [law for law in _LOOKS if (laws["law"] == law).any()]
     for column, (label, part) in enumerate(parts):
         top, bottom = axes[:, column]
         for width, mark in zip(widths, _MARKS * len(widths), strict=False):
             at = part[part["model.width"] == width].sort_values("depth_over_width")
-            for law, color, line in zip(names, _COLORS, _LINES, strict=False):
+            for law in names:
                 one = at[at["law"] == law]
                 x = one["depth_over_width"].to_numpy(float)
-                kind = {"color": color, "marker": mark, "markersize": 5}
-                top.plot(x, one["ks"].to_numpy(float), line, **kind)
+                kind = _LOOKS[law] | {"marker": mark, "markersize": 5}
+                top.plot(x, one["ks"].to_numpy(float), **kind)
                 kind |= {"marker": "", "alpha": 0.6}
-                bottom.plot(x, one["law_var"].to_numpy(float), line, **kind)
+                bottom.plot(x, one["law_var"].to_numpy(float), **kind)
             one = at[at["law"] == names[0]]
             error = 1.96 * one["var_se"].to_numpy(float)
             bottom.errorbar(
@@ -87,8 +91,8 @@ def _draw(laws: Table, name: str, title: str) -> Picture:
 
 
 def _legend(figure, ax, names: Sequence[str], widths: Sequence[int]) -> None:
-    for law, color, line in zip(names, _COLORS, _LINES, strict=False):
-        ax.plot([], [], line, color=color, label=law)
+    for law in names:
+        ax.plot([], [], label=law, **_LOOKS[law])
     for width, mark in zip(widths, _MARKS * len(widths), strict=False):
         ax.plot([], [], mark, color=style.INK, label=f"n = {width}")
     figure.legend(loc="outside lower center", ncols=8, fontsize=8)
