@@ -18,20 +18,22 @@ def main() -> None:
     )
     add = parser.add_argument
     add("--dir", type=Path, required=True, help="folder; started again, it goes on")
-    add("--networks", default="vanilla,balanced,depth_scaled", help="which kinds")
-    add("--widths", default="8,16,32,64")
-    add("--depths", default="1-64", help="LOW-HIGH, two depths a doubling")
-    add("--measure", default="relative_distance")
-    add("--threshold", type=float, default=0.3)
-    add("--seeds", type=int, default=4, help="networks of one run")
-    add("--most-seeds", type=int, default=16, help="at most at one depth")
-    several: dict = {"nargs": "*", "action": "extend", "default": []}
-    add("--set", metavar="NAME=VALUE", help="of every run", **several)
-    add("--reuse", type=Path, help="further folders of runs", **several)
+    # Of the plan what is not given is as it was in --dir, or as `Plan` has it.
+    add("--networks", help="which kinds: vanilla,balanced,depth_scaled")
+    add("--widths", help="e.g. 8,16,32,64")
+    add("--depths", help="LOW-HIGH, two depths a doubling")
+    add("--measure", help="e.g. relative_distance")
+    add("--threshold", type=float)
+    add("--seeds", type=int, help="networks of one run")
+    add("--most-seeds", type=int, help="at most at one depth")
+    several: dict = {"nargs": "*", "action": "extend"}
+    settings: dict = {"dest": "settings", "metavar": "NAME=VALUE"}
+    add("--set", help="of every run", **settings, **several)
+    add("--reuse", type=Path, help="further folders of runs", default=[], **several)
     add("--jobs", type=int, default=1, help="runs at a time, each a process")
     add("--dry", action="store_true", help="say what it costs, and stop")
     options = parser.parse_args()
-    with guarded():
+    with guarded("run again to go on"):
         from testbed.sweeps.boundary_run import run
 
         run(options)

@@ -18,7 +18,7 @@ def main() -> None:
     parser.add_argument("dirs", nargs="+", type=Path, help="folders of runs or sweeps")
     parser.add_argument("--out", type=Path, help="where to write; the first folder")
     options = parser.parse_args()
-    with guarded():
+    with guarded("run again"):
         from testbed.sweeps.report import report
 
         report(options.dirs, options.out or options.dirs[0])

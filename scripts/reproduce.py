@@ -21,7 +21,7 @@ def main() -> None:
     parser.add_argument("--quick", action="store_true", help="small variants, seconds")
     parser.add_argument("--dir", type=Path, default=Path("reproductions"))
     options = parser.parse_args()
-    with guarded():
+    with guarded("run again"):
         from testbed.reproduce.run import run, show_list
 
         if options.list or not options.name:

@@ -31,7 +31,7 @@ def main() -> None:
     add("--print-slurm", action="store_true", help="print an sbatch script, and stop")
     add("--submitit", metavar="KEY=VALUE", nargs="*", help="submit shards by submitit")
     options = parser.parse_args()
-    with guarded():
+    with guarded("run again to go on"):
         from testbed.sweeps.run import run
 
         run(options)

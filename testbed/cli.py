@@ -33,8 +33,12 @@ def main(run: Callable[[Any], Any], description: str, command: Command = TRAIN) 
 
 
 @contextlib.contextmanager
-def guarded() -> Iterator[None]:
-    """Turns errors inside of it into one line on stderr and an exit code."""
+def guarded(go_on: str = "continue with --run.resume") -> Iterator[None]:
+    """Turns errors inside of it into one line on stderr and an exit code.
+
+    Args:
+      go_on: what to do after Ctrl-C.
+    """
     warnings.showwarning = _one_line_warning
     try:
         check_packages()
@@ -49,7 +53,7 @@ def guarded() -> Iterator[None]:
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         sys.exit(1)
     except KeyboardInterrupt:
-        _stop("interrupted; continue with --run.resume", 130)
+        _stop(f"interrupted; {go_on}", 130)
 
 
 def parse(argv: Sequence[str], description: str = "", command: Command = TRAIN) -> Any:

@@ -21,14 +21,16 @@ def boundary_fit(widths: ArrayLike, stars: ArrayLike, intervals: ArrayLike) -> P
     Args:
       widths: n, (P,).
       stars: d*, (P,); 0 and inf (not on the grid) and nan are left out.
-      intervals: their 95 % intervals, (P, 2); points with an open end are left out.
+      intervals: their 95 % intervals, (P, 2); points with an open end, or
+        without a length, are left out.
 
     Returns:
-      `PowerLaw`: `never` counts stars not on the grid, `missing` nan and open ends.
+      `PowerLaw`: `never` counts stars not on the grid, `missing` the others left
+      out.
 
     Raises:
-      UserError: widths not positive, shapes that do not match, a star outside its
-        interval, or an interval without length.
+      UserError: widths not positive, shapes that do not match, or a star outside its
+        interval.
     """
     n = positive("widths", widths)
     star = np.asarray(stars, np.float64)
@@ -39,6 +41,7 @@ def boundary_fit(widths: ArrayLike, stars: ArrayLike, intervals: ArrayLike) -> P
         raise UserError("stars, intervals", shapes, rule, "give one of each a width")
     off = (star == 0) | np.isinf(star)
     used = ~off & ~np.isnan(star) & np.all(np.isfinite(ends) & (ends > 0), 1)
+    used &= ends[:, 0] != ends[:, 1]  # no error to weigh it by
     never, missing = int(off.sum()), int((~off & ~used).sum())
     points = int(used.sum())
     if points < LEAST_POINTS or len(np.unique(n[used])) < 2:
@@ -46,8 +49,8 @@ def boundary_fit(widths: ArrayLike, stars: ArrayLike, intervals: ArrayLike) -> P
         reason = f"{points} bounded stars, {LEAST_POINTS} widths needed: no fit"
         return PowerLaw(nan, nan, (nan, nan), points, nan, never, missing, reason)
     x, z, (low, high) = np.log(n[used]), np.log(star[used]), np.log(ends[used]).T
-    if not np.all((low < high) & (low <= z) & (z <= high)):
-        rule = "must hold their stars and have a length"
+    if not np.all((low <= z) & (z <= high)):
+        rule = "must hold their stars"
         raise UserError("intervals", ends[used].tolist(), rule, "see `search`")
     error = (high - low) / (2 * _NORMAL_95)
     design = np.stack([x, np.ones(points)], 1) / error[:, None]

@@ -67,13 +67,14 @@ class Collapse:
       name: of the variable.
       x: it, (D, W).
       quality: 0 perfect, 1 worthless.
-      interval: of the quality, 95 % over resampled seeds.
-      misfit: 1 where only the seeds' noise is left; nan if there is none, or a cell has
-        fewer than 3 seeds, too few to know it.
+      interval: of the quality, 95 % over resampled seeds; nan where a cell has fewer
+        than 3, too few to know their noise.
+      misfit: 1 where only the seeds' noise is left; nan if there is none or it is not
+        known.
       gap: interval of its quality less that of the best variable, 95 % for all
         candidates together: with k others, each has the level 1 - 0.05 / k.
       worse: whether the gap excludes 0, where the best variable is worth something at
-        all (its interval lies below 1).
+        all (its interval lies below 1); False where no noise is known.
       cells: how many cells were compared.
       never, missing: cells left out, with infinite median, with nothing known.
     """
@@ -130,6 +131,7 @@ def collapse(
     if candidates is None:
         candidates = variables(widths, depths)
     z, draws, noise = _data(medians, used)
+    enough = bool(medians.seeds[used].min() >= LEAST_SEEDS)
     left_out = medians.left_out(np.full(len(used), True))
     found = []
     for name, x in candidates.items():
@@ -151,8 +153,11 @@ def collapse(
         expected = float(np.sum(one.residual**2 @ noise))
         error = float(np.sum((one.residual @ z) ** 2))
         misfit = error / expected if expected > _ROUNDING**2 else math.nan
-        worse = useful and gap[0] > _ROUNDING
-        shown = one.quality, (max(low, 0.0), high), misfit, gap, worse
+        worse = enough and useful and gap[0] > _ROUNDING
+        interval = (max(low, 0.0), high)
+        if not enough:  # their noise is not known, and nothing is proven
+            interval, gap = (math.nan, math.nan), (math.nan, math.nan)
+        shown = one.quality, interval, misfit, gap, worse
         ranking.append(Collapse(one.name, one.x, *shown, len(z), *left_out))
     return ranking
 

@@ -24,8 +24,8 @@ def departure_time(
 
     Returns:
       (...), float64: inf where the tolerance is never passed; nan where nothing can be
-      said, because every distance is nan, or the last is and none before has passed
-      (the predictor diverged and was left out).
+      said, because every distance is nan, or the last one is: the predictor or its
+      reference diverged, and what it passed before, it may have passed on the way.
 
     Raises:
       UserError: tolerance <= 0, or numbers of times that differ.
@@ -40,9 +40,7 @@ def departure_time(
         raise UserError("relative.shape", relative.shape, rule, "put time first")
     passed = relative > tolerance
     first = np.where(passed.any(0), times[passed.argmax(0)], np.inf)
-    unknown = np.isnan(relative).all(0) | np.isnan(relative[-1:]).any(0) & np.isinf(
-        first
-    )
+    unknown = np.isnan(relative).all(0) | np.isnan(relative[-1:]).any(0)
     return np.where(unknown, np.nan, first)
 
 

@@ -4,7 +4,7 @@ boundary.json holds the same: under "boundaries" one entry a network and width, 
 "laws" the fits, under "settings" what was asked for.  A number that is not one is a
 word there: "beyond" is past every depth of the grid (or, of a measure, past every
 number, as that of a network that diverged), "below" before every depth, "unknown"
-what nothing is known of.
+what nothing is known of.  A width at which a run failed has an "error" alone.
 """
 
 import io
@@ -92,6 +92,11 @@ def record(plan: Plan, found: Sequence[Found]) -> dict[str, Any]:
         {"network": one.name, "width": width, **_entry(b)}
         for one in found
         for width, b in zip(one.widths, one.boundaries, strict=True)
+    ]
+    boundaries += [
+        {"network": one.name, "width": width, "error": error}
+        for one in found
+        for width, error in one.failed.items()
     ]
     laws = [
         {
@@ -203,6 +208,13 @@ _LEVELS = (
 
 
 def _reading(one: Found) -> str:
+    failed = "".join(f"; failed at width {width}" for width in one.failed)
+    return _found_text(one) + failed
+
+
+def _found_text(one: Found) -> str:
+    if not one.boundaries:
+        return "no boundary found"
     if np.isfinite(one.law.exponent):
         return law_text(one)
     if all(math.isinf(b.star) for b in one.boundaries):
@@ -262,18 +274,23 @@ def _tables(plan: Plan, found: Sequence[Found]) -> str:
             size = map(str, (b.depths, b.seeds, b.seeds - known, infinite))
             place = (_star_text(b), *map(end_text, b.interval))
             rows.append((one.name, str(width), *place, *size, missing, pairs))
+        rows += [(one.name, str(width), "failed", *[""] * 8) for width in one.failed]
     infinite = "diverged" if plan.rises else "never departed"
     header = ["network", "width n", "d*", "95 % from", "to", "depths tried"]
     header += ["networks", "of them unknown", infinite]
     header += ["depths with nothing known", "depths out of order"]
-    laws = "".join(f"<li>{one.name}: {escape(law_text(one))}</li>" for one in found)
+    lines = [f"{one.name}: {law_text(one)}" for one in found]
+    for one in found:
+        for width, error in one.failed.items():
+            lines.append(f"{one.name}, width {width}: failed: {error}")
+    items = "".join(f"<li>{escape(line)}</li>" for line in lines)
     note = (
         '<p class="note">beyond: past every depth tried; below: before every depth '
         "tried. Unknown: outputs that did not move. Depths out of order contradict the "
         "assumption that the measure goes one way with depth: there the boundary is "
         "not a single depth.</p>"
     )
-    return f"{table(rows, header)}{note}<ul>{laws}</ul>"
+    return f"{table(rows, header)}{note}<ul>{items}</ul>"
 
 
 def _settings(plan: Plan) -> str:

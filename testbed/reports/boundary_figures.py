@@ -22,7 +22,7 @@ def draw_boundary(plan: Plan, found: Sequence[Found]):
     grid = np.geomspace(widths.min() / 1.2, widths.max() * 1.2, 50)
     for i, (one, color) in enumerate(zip(found, _COLORS, strict=False)):
         # Beside one another, so that equal boundaries can be told apart.
-        at = widths * 1.03 ** (i - (len(found) - 1) / 2)
+        at = np.array(one.widths, float) * 1.03 ** (i - (len(found) - 1) / 2)
         label = one.name
         if np.isfinite(one.law.exponent):
             low, high = one.law.interval
@@ -62,12 +62,14 @@ def draw_levels(plan: Plan, found: Sequence[Found]):
         figsize=(3.6 * len(found), 3.6), dpi=style.DPI, layout="constrained"
     )
     axes = figure.subplots(1, len(found), sharex=True, sharey=True, squeeze=False)[0]
-    colors = matplotlib.colormaps["viridis"](np.linspace(0, 0.85, len(plan.widths)))
+    shades = matplotlib.colormaps["viridis"](np.linspace(0, 0.85, len(plan.widths)))
+    colors = dict(zip(plan.widths, shades, strict=True))
     means = [v.mean for one in found for b in one.boundaries for v in b.levels]
     finite = [m for m in means if np.isfinite(m)] + [plan.threshold]
     bottom, top = min(finite) / 1.5, max(finite) * 1.5
     for ax, one in zip(axes, found, strict=True):
-        for width, b, color in zip(one.widths, one.boundaries, colors, strict=True):
+        for width, b in zip(one.widths, one.boundaries, strict=True):
+            color = colors[width]
             x = [v.depth for v in b.levels if np.isfinite(v.mean)]
             y = [v.mean for v in b.levels if np.isfinite(v.mean)]
             ends = [v.interval for v in b.levels if np.isfinite(v.mean)]
@@ -77,7 +79,6 @@ def draw_levels(plan: Plan, found: Sequence[Found]):
                 ax.plot([depth, depth], ends_y, color=color, alpha=0.5, linewidth=1)
             off = [v.depth for v in b.levels if np.isinf(v.mean)]
             ax.plot(off, [top / 1.07] * len(off), "^", color=color, alpha=0.6)
-            ax.plot([], [], "o-", color=color, label=f"n = {width}")
         ax.axhline(plan.threshold, color=style.INK, linestyle=(0, (5, 2)), linewidth=1)
         ax.set_xscale("log", base=2)
         ax.set_yscale("log")
@@ -87,6 +88,8 @@ def draw_levels(plan: Plan, found: Sequence[Found]):
         ax.set_xlabel("depth d")
     _plain_ticks(axes[0].yaxis, None)
     axes[0].set_ylabel(MEASURES[plan.measure])
+    for width, color in colors.items():
+        axes[0].plot([], [], "o-", color=color, label=f"n = {width}")
     axes[0].legend()
     return figure
 

@@ -5,7 +5,7 @@ is observed of the two stops being finite.  From then on it is measured no more.
 """
 
 import warnings
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import jax
@@ -23,13 +23,17 @@ class Diverged:
 
     Args:
       seeds: how many networks there are.
+      rows: what was recorded before, where a run is resumed.
 
     Attributes:
       alive: which are finite, (E,).
     """
 
-    def __init__(self, seeds: int):
+    def __init__(self, seeds: int, rows: Sequence[Mapping[str, Any]] = ()):
         self.alive = np.full(seeds, True)
+        if rows:
+            losses = np.array(rows[-1]["finite/loss/train"], np.float64)
+            self.alive &= np.isfinite(losses)
 
     def check_losses(self, states: Mapping[str, Any], clock: Any) -> None:
         """Leaves out networks whose training loss failed, or their linearizations'.
@@ -53,11 +57,13 @@ class Diverged:
         for who, observed in seen.items():
             for key, value in observed.items():
                 name = f"{who}/{key}"
-                if who not in TRAINED or step == 0:
+                if who not in TRAINED:
                     if not np.isfinite(value).all():
-                        raise _not_finite(name, step, t, range(len(self.alive)))
+                        raise _not_finite(name, step, t, [])
                     continue
                 finite = np.isfinite(value.reshape(len(value), -1)).all(1)
+                if step == 0 and not finite.all():
+                    raise _not_finite(name, step, t, np.flatnonzero(~finite))
                 for seed in map(int, np.flatnonzero(~finite & self.alive)):
                     self._lose(seed, name, step, t)
 

@@ -52,7 +52,7 @@ def follow(
     due = [step for step in clock.recorded if step > position]
     first, previous = _remembered(folder, clock, rows)
     position = max(position, 0)
-    stretch, networks = _Stretch(), Diverged(config.train.seeds)
+    stretch, networks = _Stretch(), Diverged(config.train.seeds, rows)
     with console.progress(clock.steps, position) as progress:
         for step in due:
             while position < step:

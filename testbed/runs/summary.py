@@ -81,9 +81,9 @@ def target_miss(summary: dict[str, Any], target: float) -> float:
     Where half of the networks or more never departed, t* is later than the run: it
     counts as twice the last time, so that a longer departure is never worth less.
     """
-    departed = summary["departure"]["test"]
-    times = [math.inf if t is None or t != t else t for t in departed["seeds"]]
-    t = float(np.median(times))
+    departed = np.array(summary["departure"]["test"]["seeds"], np.float64)
+    known = departed[~np.isnan(departed)]  # those that diverged say nothing
+    t = float(np.median(known)) if known.size else math.inf
     if not math.isfinite(t):
         t = 2 * summary["final"]["t"]
     return abs(math.log(t / target))

@@ -93,6 +93,12 @@ def check_metric(store: "Store") -> None:
     raise UserError("metric.name", name, rule, remedy)
 
 
+def target_reached(store: "Store") -> bool:
+    """Whether a point that is done has reached metric.target."""
+    found = [metric_of(store.sweep, store.summary(p)) for p in store.points()]
+    return _reached(store.sweep, [y for y in found if y is not None])
+
+
 def metric_of(sweep: Sweep, summary: Mapping[str, Any] | None) -> float | None:
     """The metric to be minimized, from a summary; None if it is not there."""
     value = _numbers(summary or {}).get(str(sweep.metric.get("name")))

@@ -58,9 +58,9 @@ class Plan:
       settings: of every run, by dotted name.
     """
 
-    networks: tuple[str, ...]
-    widths: tuple[int, ...]
-    depths: tuple[int, ...]
+    networks: tuple[str, ...] = tuple(NETWORKS)
+    widths: tuple[int, ...] = (8, 16, 32, 64)
+    depths: tuple[int, ...] = tuple(depth_grid(1, 64))
     measure: str = "relative_distance"
     threshold: float = 0.3
     seeds: int = 4
@@ -133,14 +133,16 @@ class Found:
     Attributes:
       name: of `NETWORKS`.
       widths: n, (W,).
-      boundaries: of each width.
+      boundaries: of each of these widths.
       law: d* = A n^a.
+      failed: {width: error} of the widths at which a run failed.
     """
 
     name: str
     widths: tuple[int, ...]
     boundaries: tuple[Boundary, ...]
     law: PowerLaw
+    failed: Mapping[int, str]
 
 
 def describe(b: Boundary) -> str:
@@ -176,31 +178,42 @@ def law_text(one: Found) -> str:
 
 
 def plan_of(
-    networks: str, widths: str, depths: str, settings: Sequence[str], **rest: Any
+    base: Plan,
+    networks: str | None = None,
+    widths: str | None = None,
+    depths: str | None = None,
+    settings: Sequence[str] | None = None,
+    **rest: Any,
 ) -> Plan:
-    """A checked plan from texts: "vanilla,balanced", "8,16", "1-256", ["a.b=c"].
+    """`base` with what is given: "vanilla,balanced", "8,16", "1-256", ["a.b=c"].
 
     Raises:
       UserError: a text that cannot be read, or a plan that cannot be carried out.
     """
-    given = {}
-    for text in settings:
-        name, equals, value = text.partition("=")
-        if not equals:
-            raise UserError("set", text, "must be NAME=VALUE", "--set train.steps=500")
-        given[name] = value
-    lowest, dash, highest = depths.partition("-")
-    if not (dash and lowest.isdigit() and highest.isdigit()):
-        raise UserError("depths", depths, "must be LOW-HIGH", "e.g. --depths 1-256")
-    sizes = [part.strip() for part in widths.split(",") if part.strip()]
-    if not sizes or not all(size.isdigit() for size in sizes):
-        raise UserError("widths", widths, "must be numbers", "e.g. --widths 8,16,32")
-    plan = Plan(
-        tuple(dict.fromkeys(part.strip() for part in networks.split(","))),
-        tuple(sorted({int(size) for size in sizes})),
-        tuple(depth_grid(int(lowest), int(highest))),
-        settings=given,
-        **rest,
-    )
+    given = dict(rest)
+    if networks is not None:
+        names = [part.strip() for part in networks.split(",")]
+        given["networks"] = tuple(dict.fromkeys(names))
+    if widths is not None:
+        sizes = [part.strip() for part in widths.split(",") if part.strip()]
+        if not sizes or not all(size.isdigit() for size in sizes):
+            rule = "must be numbers"
+            raise UserError("widths", widths, rule, "e.g. --widths 8,16,32")
+        given["widths"] = tuple(sorted({int(size) for size in sizes}))
+    if depths is not None:
+        lowest, dash, highest = depths.partition("-")
+        if not (dash and lowest.isdigit() and highest.isdigit()):
+            raise UserError("depths", depths, "must be LOW-HIGH", "e.g. --depths 1-256")
+        given["depths"] = tuple(depth_grid(int(lowest), int(highest)))
+    if settings is not None:
+        given["settings"] = dict(map(_setting, settings))
+    plan = dataclasses.replace(base, **given)
     plan.check()
     return plan
+
+
+def _setting(text: str) -> tuple[str, str]:
+    name, equals, value = text.partition("=")
+    if not equals:
+        raise UserError("set", text, "must be NAME=VALUE", "--set train.steps=500")
+    return name, value

@@ -83,7 +83,7 @@ class Forecast:
         start, unit = pace(self._timings)
         runs, total, longest = np.zeros((3, _DRAWS))
         for one in searches:
-            if one.boundary is not None:
+            if one.boundary is not None or one.error is not None:
                 continue
             # In each draw all searches are alike, as kinds and widths tend to be: the
             # range would otherwise be that of an average.

@@ -1,16 +1,17 @@
 """What scripts/boundary.py does, and what a person sees of it."""
 
 import argparse
+import dataclasses
 import os
 import sys
 from collections.abc import Sequence
-from concurrent.futures.process import BrokenProcessPool
 
 from testbed.errors import RunError, UserError
 from testbed.reports.boundary import write_boundary
 from testbed.runs.console import Console
-from testbed.sweeps.boundary import Plan, describe, law_text, plan_of
+from testbed.sweeps.boundary import Plan, describe, law_text
 from testbed.sweeps.boundary_cost import Forecast, duration
+from testbed.sweeps.boundary_folder import keep_plan, plan_in
 from testbed.sweeps.boundary_search import Search, begin, find, runs_below
 from testbed.sweeps.boundary_workers import Workers
 from testbed.sweeps.gather import MEASURES
@@ -19,20 +20,16 @@ from testbed.sweeps.gather import MEASURES
 def run(options: argparse.Namespace) -> None:
     """Searches the boundary that the arguments describe.
 
+    Args:
+      options: of scripts/boundary.py; None where one of the plan is not given.
+
     Raises:
       UserError: arguments that cannot be honoured.
       RunError: a run that failed, or a folder that cannot be written.
     """
-    plan = plan_of(
-        options.networks,
-        options.widths,
-        options.depths,
-        options.set,
-        measure=options.measure,
-        threshold=options.threshold,
-        seeds=options.seeds,
-        most_seeds=options.most_seeds,
-    )
+    names = [field.name for field in dataclasses.fields(Plan)]
+    given = {n: value for n in names if (value := getattr(options, n)) is not None}
+    plan = plan_in(options.dir, given)
     if options.jobs < 1:
         raise UserError("jobs", options.jobs, "must be at least 1", "use 1 or more")
     for path in options.reuse:
@@ -46,6 +43,7 @@ def run(options: argparse.Namespace) -> None:
     console.print(_opening(plan, forecast, searches))
     if options.dry:
         return
+    keep_plan(plan, options.dir)
     console.print(f"Recording in {options.dir}\n")
     if options.jobs > 1:  # they share a card: each takes its memory as it needs it
         os.environ.setdefault("XLA_PYTHON_CLIENT_PREALLOCATE", "false")
@@ -55,11 +53,6 @@ def run(options: argparse.Namespace) -> None:
     except KeyboardInterrupt:
         print("stopped: started again, the search goes on", file=sys.stderr)
         sys.exit(130)
-    except BrokenProcessPool:
-        raise RunError(
-            "a run's process was killed, perhaps for want of memory; started again, "
-            "the search goes on; --jobs 1 or lower --widths and --depths take less"
-        ) from None
     finally:
         workers.stop()
     page = write_boundary(plan, found, options.dir)
@@ -69,10 +62,18 @@ def run(options: argparse.Namespace) -> None:
             console.print(f"{one.name}, width {width}: {describe(boundary)}")
         console.print(f"{one.name}: {law_text(one)}")
     console.print(f"Report: {page}")
+    failed = [
+        f"{one.name}, width {width}: {error}"
+        for one in found
+        for width, error in one.failed.items()
+    ]
+    if failed:
+        more = f"; {len(failed) - 1} more in the report" if failed[1:] else ""
+        raise RunError(f"{failed[0]}{more}; started again, the search goes on")
 
 
 def _opening(plan: Plan, forecast: Forecast, searches: Sequence[Search]) -> str:
-    known = sum(len(runs) for one in searches for runs in one.asked.values())
+    known = sum(len(runs) for one in searches for runs in one.batches.values())
     asked = (
         f"Boundary d*(n): where {MEASURES[plan.measure]} passes {plan.threshold:g}\n"
         f"{', '.join(plan.networks)}; widths {', '.join(map(str, plan.widths))}; "

@@ -11,6 +11,7 @@ import json
 import math
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from concurrent.futures import FIRST_COMPLETED, Future, wait
+from concurrent.futures.process import BrokenProcessPool
 from pathlib import Path
 from typing import Any
 
@@ -29,6 +30,11 @@ from testbed.sweeps.gather import gather
 Start = Callable[[Config, Path], Future]
 """Begins the run of a config in a folder; its result are the run's warnings."""
 
+_KILLED = (
+    "a run's process was killed, perhaps for want of memory; --jobs 1 or lower "
+    "--widths and --depths take less"
+)
+
 
 @dataclasses.dataclass(eq=False)
 class Search:
@@ -37,23 +43,34 @@ class Search:
     Attributes:
       name: of the networks.
       width: n.
-      measured: {depth: y of each network}.
-      asked: {depth: numbers of the runs that are there or under way}.
+      batches: {depth: {number of the run: y of its networks, None if under way}}.
       boundary: once it is found.
+      error: of a run that failed; the search is set aside then.
     """
 
     name: str
     width: int
-    measured: dict[int, list[float]] = dataclasses.field(default_factory=dict)
-    asked: dict[int, set[int]] = dataclasses.field(default_factory=dict)
+    batches: dict[int, dict[int, list[float] | None]] = dataclasses.field(
+        default_factory=dict
+    )
     boundary: Boundary | None = None
+    error: str | None = None
+
+    @property
+    def measured(self) -> dict[int, list[float]]:
+        """{depth: y of each network}, in the same order whichever run ended first."""
+        found = {
+            depth: [v for _, y in sorted(runs.items()) for v in y or []]
+            for depth, runs in self.batches.items()
+        }
+        return {depth: y for depth, y in found.items() if y}
 
     def runs(self, plan: Plan, step: Run) -> Iterator[Config]:
         """As many further runs as hold the networks that `step` asks for."""
-        asked = self.asked.setdefault(step.depth, set())
+        asked = self.batches.setdefault(step.depth, {})
         for _ in range(math.ceil(step.seeds / plan.seeds)):
             batch = next(i for i in range(len(asked) + 1) if i not in asked)
-            asked.add(batch)
+            asked[batch] = None
             yield plan.config(self.name, self.width, step.depth, batch)
 
 
@@ -67,6 +84,8 @@ def find(
 ) -> list[Found]:
     """Starts the runs that the searches ask for, and returns d*(n).
 
+    A search of which a run fails, otherwise than by divergence, is set aside.
+
     Args:
       plan: checked.
       path: folder of the boundary; runs are kept under path/points.
@@ -76,11 +95,10 @@ def find(
       say: told what is asked for and what was found.
 
     Raises:
-      RunError: a run failed otherwise than by divergence.
       UserError: a run was refused.
     """
     todo, done = list(searches), 0
-    waiting: dict[Future, tuple[Search, int, Path]] = {}
+    waiting: dict[Future, tuple[Search, int, int, Path]] = {}
     while todo or waiting:
         while todo and len({one for one, *_ in waiting.values()}) < forecast.jobs:
             one = todo.pop(0)
@@ -98,24 +116,31 @@ def find(
             )
             for config in one.runs(plan, step):
                 folder = path / "points" / digest(flatten(config))
-                waiting[start(config, folder)] = one, step.depth, folder
+                batch = config.train.seed
+                waiting[start(config, folder)] = one, step.depth, batch, folder
         for future in wait(waiting, return_when=FIRST_COMPLETED).done:
-            one, depth, folder = waiting.pop(future)
+            one, depth, batch, folder = waiting.pop(future)
             place = f"{one.name}, width {one.width}, depth {depth}"
-            warned = future.result()
-            y = values(folder, plan)
-            if y is None:
-                raise RunError(f"{folder}: damaged; remove it and start again")
+            try:
+                warned = future.result()
+                y = values(folder, plan)
+                if y is None:
+                    raise RunError(f"{folder}: damaged; remove it")
+            except (RunError, BrokenProcessPool) as error:
+                one.error = str(error) if isinstance(error, RunError) else _KILLED
+                say(f"{place}: failed: {one.error}")
+                continue
             if plan.rises and math.inf in y:
                 warned = [f"{y.count(math.inf)} of {len(y)} networks diverged"]
             for line in warned:
                 say(f"{place}: warning: {line}")
-            one.measured.setdefault(depth, []).extend(y)
+            one.batches[depth][batch] = y
             done += 1
             forecast.learn([folder])
-            if all(one is not other for other, *_ in waiting.values()):
+            under_way = any(one is other for other, *_ in waiting.values())
+            if not under_way and one.error is None:
                 todo.insert(0, one)
-    return [_found(plan, name, searches) for name in plan.networks]
+    return [_found(name, searches) for name in plan.networks]
 
 
 def begin(plan: Plan, runs: Mapping[str, Path]) -> list[Search]:
@@ -130,21 +155,31 @@ def begin(plan: Plan, runs: Mapping[str, Path]) -> list[Search]:
                     folder = runs.get(digest(flatten(config)))
                     y = values(folder, plan) if folder else None
                     if y is not None:
-                        one.measured.setdefault(depth, []).extend(y)
-                        one.asked.setdefault(depth, set()).add(batch)
+                        one.batches.setdefault(depth, {})[batch] = y
             searches.append(one)
     return searches
 
 
 def runs_below(paths: Iterable[Path]) -> dict[str, Path]:
-    """{digest: folder} of the runs at or below `paths`, finished or not."""
-    found = {}
+    """{digest: folder} of the runs at or below `paths`: a finished one if there is."""
+    found: dict[str, Path] = {}
     for path in paths:
         for file in sorted(path.rglob("config.json")):
             config = RunFolder(file.parent).read_json("config.json")
             if isinstance(config, dict) and "train.seeds" in config:
-                found.setdefault(digest(config), file.parent)
+                name = digest(config)
+                if name not in found or not _finished(found[name]):
+                    found[name] = file.parent
     return found
+
+
+def _finished(folder: Path) -> bool:
+    summary = RunFolder(folder).read_json("summary.json") or {}
+    return summary.get("status") == "done" or bool(_lost(summary)["seeds"])
+
+
+def _lost(summary: Mapping[str, Any]) -> Mapping[str, Any]:
+    return summary.get("diverged") or {"seeds": []}
 
 
 def digest(flat: Mapping[str, Any]) -> str:
@@ -163,7 +198,7 @@ def values(folder: Path, plan: Plan) -> list[float] | None:
     summary = RunFolder(folder).read_json("summary.json")
     if not summary:
         return None
-    lost = summary.get("diverged") or {"seeds": []}
+    lost = _lost(summary)
     y = [math.nan] * plan.seeds
     if summary["status"] == "done":
         try:
@@ -184,8 +219,11 @@ def values(folder: Path, plan: Plan) -> list[float] | None:
     return y
 
 
-def _found(plan: Plan, name: str, searches: Sequence[Search]) -> Found:
-    boundaries = tuple(s.boundary for s in searches if s.name == name and s.boundary)
+def _found(name: str, searches: Sequence[Search]) -> Found:
+    own = [one for one in searches if one.name == name]
+    found = {one.width: one.boundary for one in own if one.boundary}
+    widths, boundaries = tuple(found), tuple(found.values())
     stars = [b.star for b in boundaries]
-    law = boundary_fit(plan.widths, stars, [b.interval for b in boundaries])
-    return Found(name, plan.widths, boundaries, law)
+    ends = np.reshape([b.interval for b in boundaries], (-1, 2))
+    failed = {one.width: one.error for one in own if one.error is not None}
+    return Found(name, widths, boundaries, boundary_fit(widths, stars, ends), failed)

@@ -7,6 +7,7 @@ import threading
 import traceback
 import warnings
 from concurrent.futures import Future, ProcessPoolExecutor
+from concurrent.futures.process import BrokenProcessPool
 from pathlib import Path
 from typing import Any
 
@@ -26,19 +27,26 @@ class Workers:
     """
 
     def __init__(self, jobs: int, compiled: Path):
-        self._pool = ProcessPoolExecutor(
-            jobs, multiprocessing.get_context("spawn"), _prepare, (compiled,)
-        )
+        self._jobs, self._compiled = jobs, compiled
+        self._pool = self._new()
 
     def start(self, config: Config, folder: Path) -> Future[list[str]]:
-        """Begins `train` in one of the processes."""
-        return self._pool.submit(train, config, folder)
+        """Begins `train` in one of the processes; in new ones if these were killed."""
+        try:
+            return self._pool.submit(train, config, folder)
+        except BrokenProcessPool:
+            self._pool = self._new()
+            return self._pool.submit(train, config, folder)
 
     def stop(self) -> None:
         """Ends the processes; what they were at is resumed by the next start."""
         self._pool.shutdown(wait=False, cancel_futures=True)
         for process in multiprocessing.active_children():
             process.terminate()
+
+    def _new(self) -> ProcessPoolExecutor:
+        context = multiprocessing.get_context("spawn")
+        return ProcessPoolExecutor(self._jobs, context, _prepare, (self._compiled,))
 
 
 def train(config: Config, folder: Path) -> list[str]:

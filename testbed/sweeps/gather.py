@@ -51,8 +51,10 @@ class Gathered:
         the law has, the distance between them.
       runs: one row a run of either kind: settings, "run" (its path below `base`),
         "seconds", "reading", "metric".
-      problems: (path, reason) of what was left out.
-      base: the folder that paths are relative to.
+      problems: (name, reason) of runs that were left out.
+      notes: (name, remark) on runs that were read, as networks of them left out.
+      folders: {name: folder} of the runs.
+      base: the folder that names are relative to.
     """
 
     rows: Table
@@ -60,6 +62,8 @@ class Gathered:
     laws: Table
     runs: Table
     problems: list[tuple[str, str]]
+    notes: list[tuple[str, str]]
+    folders: dict[str, Path]
     base: Path
 
     @property
@@ -71,7 +75,17 @@ class Gathered:
 def varied_in(table: Table) -> list[str]:
     """Settings that take more than one value in a table of runs or networks."""
     columns = [c for c in table.columns if is_setting(str(c))]
-    return [c for c in columns if len({str(v) for v in table[c]}) > 1]
+    return [c for c in columns if len({text(v) for v in table[c]}) > 1]
+
+
+def text(value: Any) -> str:
+    """A setting's value for people: no more digits than they would write.
+
+    A run of an older version may lack a setting: that is no value, as null is.
+    """
+    if value is None or value != value:
+        return "not set"
+    return f"{value:.4g}" if isinstance(value, float) else str(value)
 
 
 def gather(paths: Iterable[Path | str], metric: str | None = None) -> Gathered:
@@ -88,7 +102,10 @@ def gather(paths: Iterable[Path | str], metric: str | None = None) -> Gathered:
     folders = _run_folders(given)
     base = Path(os.path.commonpath([p.resolve() for p in given]))
     problems: list[tuple[str, str]] = []
+    notes: list[tuple[str, str]] = []
+    kept: dict[str, Path] = {}
     rows, networks, laws, runs = [], [], [], []
+    names: dict[tuple, str] = {}  # by what decides a run's numbers
     for folder in folders:
         name = str(folder.relative_to(base)) if folder != base else folder.name
         try:
@@ -96,9 +113,15 @@ def gather(paths: Iterable[Path | str], metric: str | None = None) -> Gathered:
         except LeftOut as reason:
             problems.append((name, str(reason)))
             continue
+        settings = tuple((k, str(v)) for k, v in read.run.items() if is_setting(k))
+        if settings in names:  # to the bit; its networks are no further ones
+            problems.append((name, f"the same run as {names[settings]}"))
+            continue
+        names[settings] = name
+        kept[name] = folder
         runs.append(read.run)
         if read.note:
-            problems.append((name, read.note))
+            notes.append((name, read.note))
         if isinstance(read, Training):
             rows.append(read.rows)
             networks.append(read.networks)
@@ -118,6 +141,8 @@ def gather(paths: Iterable[Path | str], metric: str | None = None) -> Gathered:
         joined(laws),
         pd.DataFrame(runs),
         problems,
+        notes,
+        kept,
         base,
     )
 
@@ -128,7 +153,8 @@ def _run_folders(paths: Sequence[Path]) -> list[Path]:
         if not path.exists():
             raise UserError("dir", path, "does not exist", "give folders of runs")
         for config in sorted(path.rglob("config.json")):
-            if "wandb" not in config.parts and "checkpoints" not in config.parts:
+            below = config.relative_to(path).parts
+            if "wandb" not in below and "checkpoints" not in below:
                 found[config.parent.resolve()] = None
     return list(found)
 
@@ -144,6 +170,9 @@ def arrays(gathered: Gathered) -> "xarray.Dataset":
 
     table = gathered.rows.copy()
     varied = varied_in(table)
+    for name in varied:
+        if any(v is None or v != v for v in table[name]):
+            table[name] = table[name].map(text)  # a coordinate may not be null
     cells = math.prod(table[name].nunique() for name in varied)
     dims = varied or ["model.width"]
     if cells > _MOST_EMPTY * table["run"].nunique():
@@ -151,9 +180,6 @@ def arrays(gathered: Gathered) -> "xarray.Dataset":
     table["time"] = table.groupby(["run", "seed"]).cumcount()
     metrics = [c for c in table.columns if "/" in c or c in ("t", "step")]
     index = [*dims, "seed", "time"]
-    doubled = table.duplicated(index)
-    if doubled.any():
-        table = table[~doubled]  # the same settings run twice agree to the bit
     indexed = pd.DataFrame(table.set_index(index)[metrics]).astype(float)
     found = xarray.Dataset.from_dataframe(indexed)
     if dims == ["run"]:
@@ -198,7 +224,11 @@ def write_tables(gathered: Gathered, path: Path) -> list[Path]:
 def _plain(table: Table) -> Table:
     """Texts for what a column file cannot hold."""
     texts = table.select_dtypes(exclude=["number", "bool"]).columns
-    changed: dict[Any, Any] = {
-        c: table[c].map(lambda v: v if v is None else str(v)) for c in texts
-    }
-    return table.assign(**changed)
+    return table.assign(**{c: _column(table[c]) for c in texts})
+
+
+def _column(values: Table) -> Table:
+    known = [v for v in values if v is not None and v == v]
+    if all(isinstance(v, int | float) and not isinstance(v, bool) for v in known):
+        return values.astype(float)
+    return values.map(lambda v: None if v is None or v != v else str(v))

@@ -34,6 +34,9 @@ QUICK_FIXED: Settings = {
 }
 
 
+_MOST_REPEATS = 1000
+
+
 def grid(sweep: Sweep) -> Iterator[Settings]:
     """All combinations, the last parameter varying fastest."""
     columns = [p.values for p in sweep.parameters.values()]
@@ -42,10 +45,22 @@ def grid(sweep: Sweep) -> Iterator[Settings]:
 
 
 def drawn(sweep: Sweep, seed: int = 0) -> Iterator[Settings]:
-    """Random points without end; point i depends on the seed and on i alone."""
+    """Random points, each once: those of indices 0, 1, ... that were not drawn before.
+
+    The draw of an index depends on the seed and on the index alone.  They end where a
+    thousand draws bring nothing new.
+    """
+    seen: set[str] = set()
+    last_new = 0
     for index in itertools.count():
         rng = np.random.default_rng((seed, index))
-        yield {name: draw(p, rng) for name, p in sweep.parameters.items()}
+        settings = {name: draw(p, rng) for name, p in sweep.parameters.items()}
+        if (name := point_name(sweep, settings)) not in seen:
+            seen.add(name)
+            last_new = index
+            yield settings
+        elif index - last_new > _MOST_REPEATS:
+            return
 
 
 def draw(parameter: Parameter, rng: np.random.Generator) -> Any:

@@ -31,6 +31,9 @@ FINAL = {
 """What is kept of a run's last row, by column and name of the metric."""
 
 
+_MEND = "remove its folder and run it again"
+
+
 class LeftOut(Exception):
     """A run that is not read, with the reason."""
 
@@ -71,8 +74,8 @@ def read_run(path: Path, name: str, metric: str | None = None) -> Training | Sim
     try:
         return _read_run(RunFolder(path), name, metric)
     except (LookupError, ValueError, TypeError, OSError, AttributeError) as error:
-        reason = f"damaged: {type(error).__name__}: {error}"
-        raise LeftOut(reason[:200]) from None
+        reason = f"damaged: {type(error).__name__}: {error}"[:200]
+        raise LeftOut(f"{reason}; {_MEND}") from None
 
 
 def value_at(summary: Mapping[str, Any] | None, key: str) -> float | None:
@@ -89,7 +92,7 @@ def _read_run(
 ) -> Training | Simulation:
     config, summary = folder.read_json("config.json"), folder.read_json("summary.json")
     if config is None:
-        raise LeftOut("damaged: config.json cannot be read")
+        raise LeftOut(f"damaged: config.json cannot be read; {_MEND}")
     if summary is None:
         raise LeftOut("not finished: there is no summary.json")
     if summary.get("status") != "done":
@@ -117,7 +120,7 @@ def _read_run(
 def _training(folder: RunFolder, config: dict, head: dict, run: dict) -> Training:
     rows = folder.rows()
     if not rows or rows[-1]["step"] != config["train.steps"]:
-        raise LeftOut("damaged: metrics.jsonl does not reach the last step")
+        raise LeftOut(f"damaged: metrics.jsonl does not reach the last step; {_MEND}")
     seeds = int(config["train.seeds"])
     table = pd.DataFrame(
         [

@@ -1,14 +1,16 @@
 """What scripts/report.py does, and what a person sees of it."""
 
+import dataclasses
+import os
 from collections.abc import Sequence
 from pathlib import Path
 
 from testbed.errors import UserError
 from testbed.reports.sweeps.write import write_sweep_report
 from testbed.runs.console import Console
-from testbed.sweeps.gather import gather
+from testbed.sweeps.gather import Gathered, gather
 from testbed.sweeps.spec import read_sweep
-from testbed.sweeps.store import open_store
+from testbed.sweeps.store import Store, open_store
 
 
 def report(paths: Sequence[Path], out: Path) -> None:
@@ -19,26 +21,53 @@ def report(paths: Sequence[Path], out: Path) -> None:
       RunError: `out` cannot be written.
     """
     console = Console()
-    if (out / "config.json").exists():
-        rule = "is a run, whose own report would be overwritten"
-        raise UserError("out", out, rule, "give --out another folder")
+    for name, what in (("config.json", "run"), ("boundary.json", "boundary")):
+        if (out / name).exists():
+            rule = f"is a {what}, whose own report would be overwritten"
+            raise UserError("out", out, rule, "give --out another folder")
     files = [path / "sweep.yaml" for path in paths if (path / "sweep.yaml").exists()]
     sweep = read_sweep(files[0]) if files else None
     header, metric = (dict(sweep.header), dict(sweep.metric)) if sweep else ({}, {})
+    stores = [open_store(None, file.parent) for file in files]
     order = {}
     if sweep and sweep.method == "bayes":
-        points = open_store(None, files[0].parent).points()
-        order = {point.name: point.index for point in points}
-    gathered = gather(paths, metric.get("name"))
+        order = {point.name: point.index for point in stores[0].points()}
+    gathered = with_unfinished(gather(paths, metric.get("name")), stores)
     page, said = write_sweep_report(gathered, out, header, metric, order)
     counts = [f"{len(gathered.runs)} runs"]
     if len(gathered.networks):
         counts.append(f"{len(gathered.networks)} trained networks")
     console.print(", ".join(counts))
-    for path, why in gathered.problems:
-        console.print(f"left out: {path}: {why}")
+    for name, why in gathered.problems:
+        console.print(f"left out: {name}: {why}")
+    for name, remark in gathered.notes:
+        console.print(f"note: {name}: {remark}")
     console.print(said)
     for name in ("divergence", "laws"):
         if (out / f"{name}.csv").exists():
             console.print(f"Tables: {out / name}.csv, {out / name}.parquet")
     console.print(f"Report: {page}")
+
+
+def with_unfinished(gathered: Gathered, stores: Sequence[Store]) -> Gathered:
+    """Adds the points of sweeps that have failed, are at work, or were not run.
+
+    A point's failure says more than what its folder does, and a point that was refused
+    has no folder.
+    """
+    problems = dict(gathered.problems)
+    for store in stores:
+        waiting = 0
+        for point, state in zip(store.points(), store.states(), strict=False):
+            name = os.path.relpath(store.folder(point).resolve(), gathered.base)
+            if state == "failed":
+                error = str((store.failure(point) or {})["error"]).strip()
+                problems[name] = f"failed: {error.splitlines()[-1]}"
+            elif state == "running":
+                problems[name] = "at work just now"
+            elif state == "waiting":
+                waiting += 1
+        if waiting:
+            where = os.path.relpath(store.path.resolve(), gathered.base.parent)
+            problems[where] = f"{waiting} points are not finished; run the sweep again"
+    return dataclasses.replace(gathered, problems=list(problems.items()))

@@ -12,6 +12,7 @@ from rich.table import Table
 from testbed.errors import RunError, UserError
 from testbed.runs.console import Console
 from testbed.sweeps import slurm
+from testbed.sweeps.bayes import target_reached
 from testbed.sweeps.leaving import leaving
 from testbed.sweeps.store import Point, Store, accidents, open_store
 from testbed.sweeps.work import Only, finish, index_filter, refuse, shard_filter
@@ -168,12 +169,19 @@ def _close(store: Store, only: Only, console: Console) -> None:
     if store.sweep.method == "bayes":
         total = max(total, _total(store, store.points()))
     console.print(f"{done} of {total} points done, {len(failed)} failed.")
+    if store.sweep.method == "bayes" and done + len(failed) == len(points) < total:
+        why = "metric.target is reached"
+        if not target_reached(store):
+            why = "no other point is accepted by the program"
+        console.print(f"No further point is proposed: {why}.")
     console.print(f"Map and report: python scripts/report.py {store.path}")
     if failed:
         raise RunError(
             f"{len(failed)} points failed; their errors are in "
             f"{store.path / 'failures'}; run again to retry them"
         )
+    if not points:
+        raise RunError("no point was run")
     if done < len(points):
         left = len(points) - done
         raise RunError(f"{left} points were not run to their end; run again to go on")
@@ -193,7 +201,7 @@ def _filter(options: argparse.Namespace) -> Only:
         rule = f"cannot be given together with --shard={options.shard}"
         raise UserError("index", options.index, rule, "leave one of the two out")
     if options.index is not None:
-        return index_filter(_indices(options.index))
+        return index_filter(*_indices(options.index))
     if options.shard is not None:
         shard, _, shards = options.shard.partition("/")
         if not (shard.isdigit() and shards.isdigit() and int(shard) < int(shards)):
@@ -203,12 +211,13 @@ def _filter(options: argparse.Namespace) -> Only:
     return lambda point: True
 
 
-def _indices(text: str) -> list[int]:
-    chosen: list[int] = []
+def _indices(text: str) -> list[range]:
+    chosen: list[range] = []
     for part in text.split(","):
         first, dash, last = part.partition("-")
-        if not first.isdigit() or (dash and not last.isdigit()):
-            rule = "must be numbers, or ranges of them"
+        digits = first.isdigit() and (last.isdigit() or not dash)
+        if not digits or (dash and int(last) < int(first)):
+            rule = "must be numbers, or ranges of them from low to high"
             raise UserError("index", text, rule, "e.g. --index 0-7 or --index 3,5")
-        chosen += range(int(first), int(last or first) + 1)
+        chosen.append(range(int(first), int(last or first) + 1))
     return chosen

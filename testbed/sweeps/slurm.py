@@ -32,7 +32,7 @@ def script(store: Store) -> str:
         f"#SBATCH --array=0-{count - 1}\n"
         "#SBATCH --cpus-per-task=2\n"
         "#SBATCH --time=01:00:00\n"
-        f"#SBATCH --output={store.path}/logs/slurm-%A_%a.out\n"
+        f"#SBATCH --output={shlex.quote(f'{store.path}/logs/slurm-%A_%a.out')}\n"
         "export XLA_PYTHON_CLIENT_PREALLOCATE=false  # jobs may share a card\n"
         f"srun {command} {piece}"
     )

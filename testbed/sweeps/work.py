@@ -6,7 +6,7 @@ import os
 import threading
 import time
 import traceback
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Container, Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -159,10 +159,9 @@ def _cause(error: BaseException | None) -> OSError | None:
     return error
 
 
-def index_filter(indices: Sequence[int]) -> Only:
-    """Takes the points of these indices only."""
-    chosen = set(indices)
-    return lambda point: point.index in chosen
+def index_filter(*indices: Container[int]) -> Only:
+    """Takes the points whose index is in one of these."""
+    return lambda point: any(point.index in some for some in indices)
 
 
 def shard_filter(shard: int, shards: int) -> Only:

@@ -7,9 +7,14 @@ import signal
 import subprocess
 import sys
 import time
+from concurrent.futures import Future
 from pathlib import Path
 
 import pytest
+
+from testbed.errors import RunError
+from testbed.runs.folder import plain
+from testbed.settings import flatten
 
 SCRIPT = Path(__file__).resolve().parents[2] / "scripts" / "boundary.py"
 TINY = (
@@ -101,7 +106,8 @@ def test_a_boundary_is_found_whatever_happens(boundary, environment, tmp_path):
     assert re.search(r"balanced, width 6: depth \d, 2 networks ... \[0 of about", said)
     assert "Report: " in said and (folder / "report.html").exists()
     found = json.loads((folder / "boundary.json").read_text())
-    assert boundary(*args).out.count("Nothing is left to train") == 1
+    assert boundary("--dir", folder).out.count("Nothing is left to train") == 1
+    assert json.loads((folder / "boundary.json").read_text()) == found
     said = boundary("--dir", tmp_path / "c", *TINY, "--reuse", folder).out
     assert "Nothing is left to train" in said
     assert json.loads((tmp_path / "c" / "boundary.json").read_text()) == found
@@ -113,6 +119,99 @@ def test_a_refused_run_is_one_line(boundary, tmp_path):
     said = boundary(*args, check=2)
     assert said.err.startswith("error: kernel.probes=9: must be at most")
     assert said.err.count("\n") == 1
+
+
+@pytest.fixture
+def made_up(monkeypatch):
+    """No run takes place: each is begun by a function of its config and folder."""
+
+    def use(outcome):
+        def start(self, config, folder):
+            future = Future()
+            try:
+                outcome(config, folder)
+                future.set_result([])
+            except RunError as error:
+                future.set_exception(error)
+            return future
+
+        monkeypatch.setattr("testbed.sweeps.boundary_workers.Workers.start", start)
+
+    return use
+
+
+def rising(config, folder):
+    """Leaves the record of networks at a relative distance of a tenth of the depth."""
+    folder.mkdir(parents=True, exist_ok=True)
+    y = [0.1 * config.model.depth] * config.train.seeds
+    row = {"step": config.train.steps, "t": 1.0}
+    row["distance/finite_linearized/test/relative"] = y
+    (folder / "config.json").write_text(json.dumps(plain(flatten(config))))
+    (folder / "metrics.jsonl").write_text(json.dumps(row) + "\n")
+    (folder / "summary.json").write_text('{"status": "done", "lr": 0.5}')
+
+
+PLAN = (
+    "--widths=6,8 --depths=1-8 --networks=balanced --threshold=0.35 --seeds=2 "
+    "--most-seeds=4 --measure=relative_distance --set train.steps=7"
+).split()
+
+
+def test_dir_alone_goes_on(boundary, made_up, tmp_path):
+    """The folder keeps its plan; what is given with it has to agree."""
+    folder = tmp_path / "b"
+
+    def stop(config, folder):
+        raise KeyboardInterrupt
+
+    made_up(stop)
+    boundary("--dir", folder, *PLAN, check=130)
+    plan = json.loads((folder / "plan.json").read_text())
+    assert plan["widths"] == [6, 8] and plan["settings"] == {"train.steps": "7"}
+    made_up(rising)
+    boundary("--dir", folder)
+    found = json.loads((folder / "boundary.json").read_text())
+    assert found["settings"]["threshold"] == 0.35 and len(found["boundaries"]) == 2
+    # Written otherwise, and with a setting that decides no number.
+    same = ["--widths", "8, 6", "--set", "train.steps=07", "wandb.mode=disabled"]
+    assert "Nothing is left" in boundary("--dir", folder, *same).out
+    plan = (folder / "plan.json").read_bytes()
+    for other in ("--widths=6", "--threshold=0.3", "--depths=1-64", "--seeds=4"):
+        said = boundary("--dir", folder, other, check=2).err
+        assert said == (
+            f"error: dir={folder}: belongs to another boundary; choose another folder\n"
+        )
+    assert boundary("--dir", folder, "--set", "train.steps=8", check=2)
+    assert (folder / "plan.json").read_bytes() == plan
+    again = json.loads((folder / "boundary.json").read_text())
+    assert again["boundaries"] == found["boundaries"]
+
+
+def test_folders_of_others_are_refused(boundary, tmp_path):
+    """A sweep's folder, and one whose plan cannot be read."""
+    args = ("--dir", tmp_path, "--dry")
+    (tmp_path / "sweep.yaml").touch()
+    assert "holds a sweep; choose another" in boundary(*args, check=2).err
+    (tmp_path / "sweep.yaml").unlink()
+    (tmp_path / "plan.json").write_text("{}")
+    assert "holds a damaged plan.json" in boundary(*args, check=2).err
+
+
+def test_what_failed_is_told_at_the_end(boundary, made_up, tmp_path):
+    """Exit code 1 and one line, after the page of what was found."""
+
+    def outcome(config, folder):
+        if config.model.width == 6:
+            raise RunError("memory is exhausted")
+        rising(config, folder)
+
+    made_up(outcome)
+    said = boundary("--dir", tmp_path, *PLAN, check=1)
+    assert said.err == (
+        "error: balanced, width 6: memory is exhausted; started again, the search goes "
+        "on\n"
+    )
+    assert "width 8: d* = 3.5" in said.out and (tmp_path / "report.html").exists()
 
 
 @pytest.mark.parametrize(

@@ -44,12 +44,18 @@ def test_grid_is_even_in_log_depth():
 
 
 def test_without_noise_it_is_exact():
-    """A power law's d* comes out to rounding, from at most log2(16 + 1) -> 5 depths."""
+    """A power law's d* comes out to rounding, from at most log2(16 + 1) -> 5 depths.
+
+    Its interval is that of a standard error of 0.01 in log y.
+    """
     for star in (1.5, 7.3, 40.0, 200.0):
         boundary, runs, _ = find(lambda d, k, s=star: [THRESHOLD * (d / s) ** 0.8] * k)
         assert isinstance(boundary, Boundary)
         assert boundary.star == pytest.approx(star, rel=1e-12)
-        assert boundary.interval == pytest.approx((star, star), rel=1e-9)
+        # From .71 standard errors, halfway, to one at a depth, over the slope.
+        low, high = abs(np.log(np.array(boundary.interval) / star)) * 0.8
+        t = 3.182446
+        assert 0.7 * 0.01 * t < low < 0.01 * t and 0.7 * 0.01 * t < high < 0.01 * t
         low, high = boundary.bracket
         assert low < star < high and GRID.index(int(high)) == GRID.index(int(low)) + 1
         assert boundary.depths == len(runs) <= 5 and boundary.seeds == 4 * len(runs)
@@ -99,6 +105,34 @@ def test_decisions_one_by_one():
     assert search({4: wide}, 1.0, grid, most_seeds=6) == Run(4, 2)
     decided_by_mean = search({4: wide}, 1.0, grid, most_seeds=4)
     assert decided_by_mean == Run(8, 4)
+
+
+def test_part_of_a_rung_is_completed_before_it_is_judged():
+    """12 of 16 networks, as a kill leaves them: 4 more, whatever the 12 say."""
+    grid = [1, 2, 4, 8, 16]
+    surely_past = [9.0, 9.1, 9.2, 9.3] * 3
+    assert search({4: surely_past}, 1.0, grid) == Run(4, 4)
+    assert search({4: surely_past}, 1.0, grid, most_seeds=12) == Run(1, 4)
+    assert search({4: surely_past + [9.0] * 4}, 1.0, grid) == Run(1, 4)
+
+
+def test_equal_times_leave_some_doubt():
+    """Departure times lie on a grid; an exact one would break the fit of the law."""
+    times = {4: [0.3] * 4, 8: [0.1] * 4}
+    boundary = search(times, 0.2, [4, 8], rises=False)
+    assert isinstance(boundary, Boundary)
+    low, high = boundary.interval
+    assert 4 < low < boundary.star < high < 8 and high / low < 1.1
+    # Within that doubt of the threshold, more networks are asked for.
+    assert search({4: [0.201] * 4}, 0.2, [4, 8], rises=False) == Run(4, 4)
+
+
+def test_networks_far_apart_do_not_overflow():
+    """Two networks 1e60 apart: the interval's ends leave the numbers, quietly."""
+    boundary = search({1: [1e-30, 1e30]}, 2.0, [1], seeds=2, most_seeds=2)
+    assert isinstance(boundary, Boundary)
+    (level,) = boundary.levels
+    assert level.mean == pytest.approx(1.0) and level.interval == (0, INF)
 
 
 def test_never_past():
@@ -214,6 +248,8 @@ def test_boundary_fit_leaves_out():
     law = boundary_fit(widths, stars, ends)
     assert (law.points, law.never, law.missing) == (3, 2, 1)
     assert law.exponent == pytest.approx(1)
+    without = np.where(np.arange(6)[:, None] == 2, 8, ends)  # length, so without weight
+    assert boundary_fit(widths, stars, without).missing == 2
     none = boundary_fit(widths[:3], stars[:3], ends[:3])
     assert np.isnan(none.exponent) and none.reason.startswith("2 bounded")
 

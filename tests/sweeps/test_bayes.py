@@ -124,9 +124,7 @@ def test_null_and_failed_points_count_as_the_worst(search):
     """A half of the square where nothing can be measured, or where points fail, is
     left alone, not searched again and again.
     """
-    store = search(
-        BOWL.replace("lam: {distribution: uniform, min: 0.0", "lam: {min: 0")
-    )
+    store = search(BOWL)
     while (point := proposed(store)) is not None:
         lam = point.settings["model.lam"]
         if lam < 1.25:

@@ -2,9 +2,12 @@
 
 import json
 import math
+import os
 import pickle
 import re
-from concurrent.futures import Future
+from concurrent.futures import Future, wait
+from concurrent.futures.process import BrokenProcessPool
+from html import escape
 
 import numpy as np
 import pytest
@@ -16,7 +19,7 @@ from testbed.settings import flatten
 from testbed.sweeps.boundary import Plan, describe, plan_of
 from testbed.sweeps.boundary_cost import Forecast, duration, pace
 from testbed.sweeps.boundary_search import begin, digest, find, runs_below, values
-from testbed.sweeps.boundary_workers import train
+from testbed.sweeps.boundary_workers import Workers, train
 
 SMALL = {"train.steps": 6, "wandb.mode": "disabled"}
 RELATIVE = "distance/finite_linearized/test/relative"
@@ -70,6 +73,27 @@ class Lab:
         return find(plan, self.path, searches, forecast, self.start, self.said.append)
 
 
+class LastFirst(Lab):
+    """Runs end one by one, that which was begun last first."""
+
+    def __init__(self, path, outcome, monkeypatch):
+        super().__init__(path, outcome)
+        self.under_way = []
+        monkeypatch.setattr("testbed.sweeps.boundary_search.wait", self.wait)
+
+    def start(self, config, folder):
+        future = Future()
+        self.under_way.append((future, config, folder))
+        return future
+
+    def wait(self, futures, return_when):
+        if futures:
+            future, config, folder = self.under_way.pop()
+            self.outcome(config, folder)
+            future.set_result([])
+        return wait(futures, return_when=return_when)
+
+
 def power(config, folder, star=3.0, noise=0.05, slope=1.0):
     """Networks whose relative distance is 0.1 at depth `star`."""
     rng = np.random.default_rng([config.model.depth, config.train.seed])
@@ -117,12 +141,32 @@ def test_as_many_networks_are_trained_as_are_asked_for(tmp_path):
     assert all(c.train.seeds == 4 for c in lab.ran)
 
 
-def test_jobs_do_not_change_the_result(tmp_path):
-    """Searches at a time: at most as many as jobs, and the same boundaries."""
+def test_a_kill_between_two_runs_of_a_rung_changes_nothing(tmp_path):
+    """8 to 16 networks is two runs; with one of them done the other is done first."""
+
+    def outcome(config, folder):
+        # Undecided with 8; with 12 past the threshold, with 16 short of it.
+        y = {0: (0.1, 0.13), 1: (0.1, 0.13), 2: (0.13, 0.13), 3: (1e-6, 1e-6)}
+        both = y[config.train.seed] if config.model.depth == 4 else (0.3, 0.31)
+        finish(config, folder, both * 2)
+
+    plan = plan_with(depths=(2, 4, 8))
+    whole = Lab(tmp_path / "whole", outcome)
+    found = record(plan, whole.find(plan))
+    cut = Lab(tmp_path / "cut", outcome)
+    for batch in range(3):
+        config = plan.config("balanced", 8, 4, batch)
+        cut.start(config, cut.path / "points" / digest(flatten(config)))
+    assert record(plan, cut.find(plan)) == found
+    assert len(cut.ran) == len(whole.ran)
+
+
+def test_jobs_do_not_change_the_result(tmp_path, monkeypatch):
+    """As many searches at a time at most, and the same bits whichever ends first."""
     plan = plan_with(widths=(8, 12, 16))
     found = record(plan, Lab(tmp_path / "1", noisy).find(plan))
     for jobs in (2, 50):
-        lab = Lab(tmp_path / str(jobs), noisy)
+        lab = LastFirst(tmp_path / str(jobs), noisy, monkeypatch)
         assert record(plan, lab.find(plan, jobs)) == found
         assert sum("[0 of" in line for line in lab.said) == min(jobs, 3)
 
@@ -213,28 +257,59 @@ def test_errors_cross_processes(tmp_path):
     assert "\n" not in str(raised.value)
 
 
-def test_another_failure_stops_the_search_and_the_next_start_goes_on(tmp_path):
-    """A full disk says nothing of the boundary: its error is passed on."""
+@pytest.mark.parametrize(
+    ("error", "words"),
+    [
+        (RunError("memory is exhausted"), "memory is exhausted"),
+        (BrokenProcessPool("terminated"), "killed, perhaps for want of memory"),
+    ],
+)
+def test_a_failure_at_one_width_leaves_the_others(tmp_path, error, words):
+    """It is on the page, says nothing of the boundary, and the next start goes on."""
 
-    def full(config, folder):
-        if config.model.depth < 4:
+    def narrow(config, folder):
+        if config.model.width == 8 and config.model.depth < 4:
             finish(config, folder, [0.1] * 4, "failed")
-            raise RunError("the disk is full")
+            raise error
         power(config, folder)
 
-    with pytest.raises(RunError, match="the disk is full"):
-        Lab(tmp_path, full).find(plan_with())
+    plan = plan_with(widths=(8, 12, 16, 20))
+    (found,) = Lab(tmp_path, narrow).find(plan)
+    assert list(found.failed) == [8] and words in found.failed[8]
+    assert found.widths == (12, 16, 20) and found.law.points == 3
+    page = write_boundary(plan, [found], tmp_path).read_text()
+    assert escape(f"balanced, width 8: failed: {found.failed[8]}") in page
+    entries = json.loads((tmp_path / "boundary.json").read_text())["boundaries"]
+    assert {"network": "balanced", "width": 8, "error": found.failed[8]} in entries
     again = Lab(tmp_path, power)
-    (found,) = again.find(plan_with())
-    assert found.boundaries[0].star == pytest.approx(3.0, rel=0.1)
-    assert all(config.model.depth != 4 for config in again.ran)
+    (found,) = again.find(plan)
+    assert found.boundaries[0].star == pytest.approx(3.0, rel=0.1) and not found.failed
+    assert {(c.model.width, c.model.depth) for c in again.ran} <= {(8, 1), (8, 2)}
 
 
-def test_a_damaged_record_is_one_error(tmp_path):
-    """A run that ends without a record that can be read is no result."""
+def test_a_page_without_any_boundary(tmp_path):
+    """A run that ends without a record that can be read is an error, not a result."""
     lab = Lab(tmp_path, lambda config, folder: folder.mkdir(parents=True))
-    with pytest.raises(RunError, match="damaged; remove it"):
-        lab.find(plan_with())
+    plan = plan_with()
+    (found,) = lab.find(plan)
+    assert found.failed[8].endswith("damaged; remove it")
+    assert "no boundary found; failed at width 8" in (
+        write_boundary(plan, [found], tmp_path).read_text()
+    )
+
+
+def test_killed_processes_are_replaced(tmp_path):
+    """After one is killed, as for want of memory, the next run begins in another."""
+    workers = Workers(1, tmp_path / ".compiled")
+    try:
+        with pytest.raises(BrokenProcessPool):
+            workers._pool.submit(os._exit, 1).result()
+        (tmp_path / "run").write_text("in the way")
+        config = plan_with().config("balanced", 8, 4)
+        with pytest.raises((UserError, RunError)):
+            workers.start(config, tmp_path / "run").result()
+    finally:
+        workers.stop()
 
 
 def test_runs_are_reused_by_identity(tmp_path):
@@ -246,10 +321,21 @@ def test_runs_are_reused_by_identity(tmp_path):
     runs = runs_below([tmp_path])
     assert runs == {digest(flatten(here)): tmp_path / "elsewhere" / "run"}
     (one,) = begin(plan, runs)
-    assert list(one.measured) == [4] and one.asked == {4: {0}}
+    assert list(one.measured) == [4] and list(one.batches[4]) == [0]
     for other in ({"settings": {"train.steps": 7}}, {"seeds": 2}, {"widths": (9,)}):
         (one,) = begin(plan_with(**other), runs)
         assert not one.measured
+
+
+def test_a_finished_run_is_preferred(tmp_path):
+    """Own runs that a kill left unfinished do not hide finished ones to reuse."""
+    config = plan_with().config("balanced", 8, 4)
+    own, other = tmp_path / "own", tmp_path / "other"
+    power(config, own / "run")
+    (own / "run" / "summary.json").unlink()
+    power(config, other / "run")
+    for paths in ([own, other], [other, own]):
+        assert list(runs_below(paths).values()) == [other / "run"]
 
 
 def costs(plan, tmp_path, slope):
@@ -383,7 +469,7 @@ def test_the_page_explains_itself(tmp_path):
 def test_what_the_search_decides_cannot_be_set(name, option):
     """--set of a setting that an option decides names that option."""
     with pytest.raises(UserError, match=f"{name}: is decided by.*{option}"):
-        plan_of("vanilla", "8", "1-4", [name])
+        plan_of(Plan(), settings=[name])
 
 
 @pytest.mark.parametrize(

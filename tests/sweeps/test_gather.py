@@ -81,7 +81,9 @@ def test_runs_are_named_below_what_was_given(finished_run, tmp_path):
 def test_what_was_optimized_becomes_a_column(finished_run, tmp_path):
     """A dotted key of the summary; nan where a run has no such number."""
     for name, summary in (("a", {"final": {"loss": 0.5}}), ("b", {"final": {}})):
-        finished_run(tmp_path / name, LEFT)
+        finished_run(
+            tmp_path / name, LEFT, **{"model.width": 8 + len(summary["final"])}
+        )
         path = tmp_path / name / "summary.json"
         path.write_text(json.dumps(json.loads(path.read_text()) | summary))
     runs = gather([tmp_path], "final.loss").runs
@@ -110,3 +112,44 @@ def test_arrays_of_a_random_search_lie_along_its_runs(finished_run, tmp_path):
     labelled = arrays(gather([tmp_path]))
     assert dict(labelled.sizes) == {"run": 5, "seed": 2, "time": 3}
     assert list(labelled["model.c"].to_numpy()) == [1.0, 2.0, 3.0, 4.0, 5.0]
+
+
+def test_a_null_setting_is_a_value(finished_run, tmp_path):
+    """Runs without a learning rate of their own are not lost from arrays and tables."""
+    for i, rate in enumerate((None, 0.05, 0.1)):
+        finished_run(tmp_path / f"r{i}", LEFT, **{"train.lr": rate})
+    found = gather([tmp_path])
+    assert found.varied == ["train.lr"]
+    labels = arrays(found)["train.lr"].to_numpy()
+    assert sorted(labels) == ["0.05", "0.1", "not set"]
+    files = write_tables(found, tmp_path)
+    rates = pd.read_parquet(files[0])["train.lr"]
+    assert rates.isna().sum() == 2 and rates.max() == 0.1
+
+
+def test_a_run_given_twice_counts_once(finished_run, tmp_path):
+    """Equal settings and seeds are the same networks, and narrow no interval."""
+    finished_run(tmp_path / "a" / "x", LEFT)
+    finished_run(tmp_path / "b" / "y", LEFT)
+    finished_run(tmp_path / "b" / "z", LEFT, **{"train.seed": 1})
+    found = gather([tmp_path / "a", tmp_path / "b"])
+    assert len(found.runs) == 2 and len(found.networks) == 4
+    assert found.problems == [("b/y", "the same run as a/x")]
+
+
+def test_only_folders_below_what_is_given_are_passed_over(finished_run, tmp_path):
+    """A folder named checkpoints may hold sweeps; a run's own are no runs."""
+    base = tmp_path / "checkpoints" / "wandb"
+    finished_run(base / "run", LEFT)
+    finished_run(base / "run" / "checkpoints" / "old", LEFT, **{"train.seed": 5})
+    assert list(gather([base]).runs["run"]) == ["run"]
+
+
+def test_networks_that_diverged_are_noted(finished_run, tmp_path):
+    """Their run is read; how many are left out, and since when, is said."""
+    path = finished_run(tmp_path / "a", LEFT) / "summary.json"
+    lost = {"diverged": {"seeds": [1], "t": 0.75}}
+    path.write_text(json.dumps(json.loads(path.read_text()) | lost))
+    found = gather([tmp_path])
+    assert not found.problems and len(found.networks) == 2
+    assert found.notes == [("a", "1 of 2 networks diverged, left out from t = 0.75 on")]

@@ -1,3 +1,6 @@
+import json
+import shutil
+
 import numpy as np
 import pytest
 
@@ -7,6 +10,8 @@ from testbed.reports.sweeps.laws import BETA, DISPERSION, INTERLAYER, at_initial
 from testbed.reports.sweeps.ranks import ranks, strongest
 from testbed.reports.sweeps.write import write_sweep_report
 from testbed.sweeps.gather import gather
+from testbed.sweeps.report import with_unfinished
+from testbed.sweeps.store import open_store
 
 SEEDS = 4
 
@@ -47,7 +52,7 @@ def report(gathered, out, header=None, metric=None, order=None):
 def test_a_planted_law_is_found(grid, tmp_path):
     """Distance ~ d/n: exponents 1 and -1, collapse by d/n, every figure and table."""
     text, said, figures = report(grid, tmp_path / "out", {"question": "Where?"})
-    assert "Where?" in text and "16 runs" in text and "Left out" in text
+    assert "Where?" in text and "16 runs of 64 trained networks" in text
     assert figures == {"map", "dependence", "collapse", "laws", "theory"}
     (group,) = groups_of(grid)
     joint = fits(group, "relative_distance").joint
@@ -123,8 +128,6 @@ def test_a_random_search_names_the_strongest_setting(plant, tmp_path):
 
 def test_a_search_shows_its_best_point(plant, tmp_path):
     """What bayes minimized is a column, a figure and the first sentence."""
-    import json
-
     order = {}
     for i, miss in enumerate((0.9, 0.4, 0.1, 0.3)):
         path = plant(f"b{i}", 0.2, model__depth=2 + i)
@@ -158,3 +161,48 @@ def test_laws_of_each_cell_are_those_of_the_laws(grid):
     assert np.all(vanilla[INTERLAYER][0] == 0) and np.all(vanilla[INTERLAYER][1] > 0)
     np.testing.assert_allclose(vanilla[BETA] - vanilla[INTERLAYER], expected)
     assert at_initialization(settings | {"model.activation": "tanh"}, [8], [2]) == {}
+
+
+def test_settings_that_are_null_or_absent_are_kinds(plant, tmp_path):
+    """Null, a number, and an older run without the key: three kinds, nothing lost."""
+    for width in (8, 16, 32):
+        plant(f"a{width}", 0.2, model__width=width)
+        plant(f"b{width}", 0.2, model__width=width, train__lr=0.05)
+        old = plant(f"c{width}", 0.2, model__width=width, measure__target=3.0)
+        config = json.loads((old / "config.json").read_text())
+        del config["model.normalized"], config["train.lr"]
+        (old / "config.json").write_text(json.dumps(config))
+    found = gather([tmp_path / "runs"])
+    assert len(found.runs) == 9 and axes_of(found.networks) == ["model.width"]
+    groups = groups_of(found)
+    assert len(groups) == 3 and all(g.widths == [8, 16, 32] for g in groups)
+    assert any("lr = not set" in g.label for g in groups)
+    assert all(np.isfinite(rank.value) for rank in ranks(found.networks))
+    text, _, _ = report(found, tmp_path / "out")
+    assert "nan" not in text.split("base64")[0]
+
+
+def test_a_law_that_is_a_power_of_another_variable_is_no_rival(plant, tmp_path):
+    """With fixed Balanced branches beta is d/n times a constant: one variable."""
+    fixed = {"model__branch": "fixed", "model__alpha": 0.8, "model__lam": 0.6}
+    for width in (8, 16, 32):
+        for depth in (2, 4, 8):
+            settings = {"model__width": width, "model__depth": depth, **fixed}
+            plant(f"n{width}d{depth}", 0.4 * depth / width, **settings)
+    (group,) = groups_of(gather([tmp_path / "runs"]))
+    ranking = collapses(group, "relative_distance")
+    assert ranking[0].name == f"d/n (= {BETA})"
+    assert BETA not in {one.name for one in ranking} and ranking[1].worse
+
+
+def test_the_report_tells_what_a_sweep_has_not_done(sweep_file, simulated, tmp_path):
+    """Points that failed, also those without a folder, and those that wait."""
+    store = open_store(sweep_file(), tmp_path / "dir")
+    points = store.points()
+    shutil.copytree(simulated / "n8", store.folder(points[0]))
+    store.fail(points[1], "model.width=0: must be at least 1; use 1 or more", "one")
+    found = with_unfinished(gather([store.path]), [store])
+    told = dict(found.problems)
+    assert told[f"points/{points[1].name}"].startswith("failed: model.width=0")
+    assert told["dir"] == "2 points are not finished; run the sweep again"
+    assert len(found.runs) == 1

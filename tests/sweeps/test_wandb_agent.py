@@ -38,21 +38,23 @@ def initialize():  # jax calls this when it makes its backends, as that of its G
 
 
 @pytest.mark.slow
-def test_nested_parameters_run_offline_and_share_a_card(agents, server, tmp_path):
+@pytest.mark.parametrize("mode", ["offline", "disabled"])
+def test_nested_parameters_run_and_share_a_card(agents, server, tmp_path, mode):
     """Each point runs once; nothing of a run leaves the machine; and before jax makes
     its backend, it is told to take memory as it needs it, not most of the card.
     """
     plugin = tmp_path / "path" / "jax_plugins" / "probe"
     plugin.mkdir(parents=True)
     (plugin / "__init__.py").write_text(PLUGIN)
-    project, said = agents(NESTED, "offline", PYTHONPATH=str(plugin.parents[1]))
+    project, said = agents(NESTED, mode, PYTHONPATH=str(plugin.parents[1]))
     assert said.count("\"--model={'depth': ") == 2
     runs = list((project / "runs").iterdir())
     depths = [json.loads((r / "config.json").read_text())["model.depth"] for r in runs]
     assert sorted(depths) == [2, 3]
     for run in runs:
         assert json.loads((run / "summary.json").read_text())["status"] == "done"
-        assert list(run.glob("wandb/offline-run-*/run-*.wandb"))
+        kept = list(run.glob("wandb/offline-run-*/run-*.wandb"))
+        assert bool(kept) == (mode == "offline")
     assert not server.configs and not server.history
     seen = [p.read_text() for p in plugin.iterdir() if p.name.isdigit()]
     assert len(seen) >= 2 and set(seen) == {"false"}

@@ -4,6 +4,7 @@ from collections.abc import Sequence
 
 import numpy as np
 
+from testbed.divergence.collapse import Collapse
 from testbed.reports.sweeps.groups import (
     EXPECTED,
     Group,
@@ -19,6 +20,7 @@ from testbed.reports.sweeps.picture import (
     note,
     picture,
     size_axis,
+    titled,
 )
 from testbed.sweeps.gather import MEASURES
 
@@ -46,7 +48,8 @@ def _draw(group: Group, found: dict, name: str) -> Picture:
             finite = np.isfinite(values[i])
             kind = {"color": colors[i], "markersize": 4.5}
             label = f"d = {depth}"
-            top.plot(before[i][finite], values[i][finite], "o-", label=label, **kind)
+            shown = np.where(finite, values[i], np.nan)
+            top.plot(before[i], shown, "o-", label=label, **kind)
             bottom.plot(best.x[i][finite], values[i][finite], "o", **kind)
         for ax, label in ((top, "width n"), (bottom, best.name)):
             ax.set_xscale("log")
@@ -56,17 +59,26 @@ def _draw(group: Group, found: dict, name: str) -> Picture:
             log_ticks(ax.yaxis)
         size_axis(top.xaxis, group.widths)
         log_ticks(bottom.xaxis)
-        bottom.set_title(f"quality {best.quality:.2g}")
+        bottom.set_title(f"quality {best.quality:.2g}, {left_out(best)}", fontsize=9)
     handles, labels = axes[0, 0].get_legend_handles_labels()
     figure.legend(handles, labels, loc="outside lower center", ncols=8, fontsize=8)
     note(figure, group.label)
-    return picture(name, "Collapse", figure, _CAPTION)
+    names = dict.fromkeys(one.name for ranking in found.values() for one in ranking)
+    caption = _CAPTION.format(names=", ".join(names))
+    return picture(name, titled("Collapse", group.label), figure, caption)
+
+
+def left_out(one: Collapse) -> str:
+    """How many cells a collapse rests on, and how many had no finite median."""
+    text = f"{one.cells} cells"
+    if one.never:
+        text += f", {one.never} never departed (censored)"
+    return text + (f", {one.missing} missing" if one.missing else "")
 
 
 _CAPTION = (
     "Top: against width. Bottom: the same points against the variable that collapses "
-    "them best among 1/n, d/n, d/sqrt(n) (the same variable as d^2/n), d, beta, NTK "
-    "dispersion and interlayer part of beta. Quality: 0 perfect, 1 worthless; "
-    "whether the best is proven better than the others is in the table. On one curve: "
-    "that variable decides."
+    "them best, of {names} (d/sqrt(n) is the same variable as d^2/n). Quality: 0 "
+    "perfect, 1 worthless; whether the best is proven better than the others is in the "
+    "table. On one curve: that variable decides."
 )

@@ -8,7 +8,13 @@ import numpy as np
 
 from testbed.divergence.scaling import PowerLaw, log_medians, power_law
 from testbed.reports import style
-from testbed.reports.sweeps.groups import REPLICATES, label_of
+from testbed.reports.sweeps.groups import (
+    REPLICATES,
+    by_run,
+    is_numeric,
+    label_of,
+    split,
+)
 from testbed.reports.sweeps.picture import (
     Picture,
     canvas,
@@ -17,8 +23,9 @@ from testbed.reports.sweeps.picture import (
     note,
     picture,
     size_axis,
+    titled,
 )
-from testbed.sweeps.gather import MEASURES, Table, varied_in
+from testbed.sweeps.gather import MEASURES, OF_ENSEMBLES, Table, varied_in
 from testbed.sweeps.read_run import RATIO
 
 _MOST_LINES = 12
@@ -68,12 +75,6 @@ def facets_of(networks: Table) -> list[str]:
     return [n for n in names if not is_numeric(networks[n])]
 
 
-def is_numeric(column: Table) -> bool:
-    """Whether every known value is a number, and no truth value."""
-    known = column.dropna()
-    return all(isinstance(v, int | float) and not isinstance(v, bool) for v in known)
-
-
 def measures_of(networks: Table) -> dict[str, str]:
     """The measures that have values, with titles; last what a search optimizes."""
     named = MEASURES | {"metric": "metric"}
@@ -84,13 +85,8 @@ def measures_of(networks: Table) -> dict[str, str]:
 def lines(networks: Table, axis: str, measure: str) -> list[Line]:
     """A `Line` for every combination of the other settings."""
     others = [n for n in (*facets_of(networks), *axes_of(networks)) if n != axis]
-    if not others:
-        return [_line({}, networks, axis, measure)]
-    parts = networks.groupby(others, sort=True, dropna=False)
-    return [
-        _line(dict(zip(others, key, strict=True)), part, axis, measure)
-        for key, part in parts
-    ]
+    parts = split(networks, others)
+    return [_line(fixed, part, axis, measure) for fixed, part in parts]
 
 
 def are_lines(found: Sequence[Line]) -> bool:
@@ -111,18 +107,13 @@ def pictures(networks: Table) -> list[Picture]:
         are_lines(lines(networks, axis, "relative_distance"))
         for axis in axes_of(networks)
     )
-    parts: list[tuple[str, Table]] = [("", networks)]
-    if facets and not scattered:
-        by = networks.groupby(facets, sort=True, dropna=False)
-        parts = [
-            (label_of(dict(zip(facets, key, strict=True))), part) for key, part in by
-        ]
-        parts.sort(key=lambda part: -len(part[1]))
+    parts = split(networks, [] if scattered else facets)
+    parts.sort(key=lambda part: -len(part[1]))
     drawn = []
-    for label, part in parts[:_MOST_FIGURES]:
+    for fixed, part in parts[:_MOST_FIGURES]:
         if axes_of(part):
             number = f"-{len(drawn) + 1}" if drawn else ""
-            drawn.append(_draw(part, label, f"dependence{number}"))
+            drawn.append(_draw(part, label_of(fixed), f"dependence{number}"))
     return drawn
 
 
@@ -146,7 +137,7 @@ def _draw(networks: Table, label: str, name: str) -> Picture:
                 handles, labels, fontsize=7.5, loc="upper left", bbox_to_anchor=(1, 1)
             )
     note(figure, label)
-    return picture(name, "Against what was varied", figure, _CAPTION)
+    return picture(name, titled("Against what was varied", label), figure, _CAPTION)
 
 
 def _draw_lines(ax, found: Sequence[Line]) -> None:
@@ -155,19 +146,19 @@ def _draw_lines(ax, found: Sequence[Line]) -> None:
     ends = [np.exp(np.quantile(m.draws[:, m.used], (0.025, 0.975), 0)) for m in medians]
     top = _top(ax, np.concatenate([np.ravel(end) for end in ends]))
     colors = depth_colors(len(found))
-    for line, m, end, color in zip(found, medians, ends, colors, strict=True):
-        label = label_of(line.fixed)
-        kind = {"color": color, "label": label, "markersize": 4}
-        ax.plot(line.x[m.used], np.exp(m.log_y[m.used]), "o-", **kind)
+    for place, (line, m, end) in enumerate(zip(found, medians, ends, strict=True)):
+        color = colors[place]
+        kind = {"color": color, "label": label_of(line.fixed), "markersize": 4}
+        # Broken where nothing departed, and where nothing is known.
+        ax.plot(line.x, np.exp(np.where(m.used, m.log_y, np.nan)), "o-", **kind)
         ax.vlines(line.x[m.used], *end, color=color, alpha=0.5, linewidth=1)
-        _mark_never(ax, line.x[np.isinf(m.log_y)], top, color)
+        _mark_never(ax, line.x[np.isinf(m.log_y)], top * 1.07**place, color)
 
 
 def _draw_points(ax, networks: Table, axis: str, measure: str) -> None:
     """A point a run, its median over networks."""
-    runs = networks.groupby("run")
-    x = runs[axis].first().to_numpy(float)
-    y = runs[measure].median().to_numpy(float)
+    x = networks.groupby("run", sort=False)[axis].first().to_numpy(float)
+    y = by_run(networks, measure).to_numpy(float)
     finite = np.isfinite(y)
     top = _top(ax, y[finite])
     ax.plot(x[finite], y[finite], "o", color=style.FINITE, markersize=4.5, alpha=0.8)
@@ -210,6 +201,8 @@ def _scales(ax, values: Table) -> None:
 
 def _line(fixed: dict, networks: Table, axis: str, measure: str) -> Line:
     x, y = [], []
+    if measure in OF_ENSEMBLES:
+        networks = networks.drop_duplicates("run")
     by = networks.groupby(axis)
     most = int(by.size().max())
     for value, part in by:
@@ -226,7 +219,8 @@ def _padded(values: Table, size: int) -> np.ndarray:
 
 
 _CAPTION = (
-    "Medians over networks, with 95 % intervals of the median where networks share "
-    "their other settings. Open triangles: at least half of the networks never left "
+    "Medians over networks (of logarithms), with 95 % intervals of the median where "
+    "networks share their other settings; the spread over networks is one number of "
+    "them all and has none. Open triangles: at least half of the networks never left "
     "their kernel within the run. Slopes and rank correlations are in the tables."
 )

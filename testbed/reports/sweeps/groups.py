@@ -16,13 +16,22 @@ from testbed.divergence.collapse import (
 from testbed.divergence.scaling import ScalingTable, scaling_table
 from testbed.errors import UserError
 from testbed.reports.sweeps.laws import at_initialization
-from testbed.sweeps.gather import MEASURES, Gathered, Table, varied_in
+from testbed.sweeps.gather import (
+    MEASURES,
+    OF_ENSEMBLES,
+    Gathered,
+    Table,
+    text,
+    varied_in,
+)
 
 EXPECTED = {  # of the exponent in n at fixed depth
     "departure_time": (0.5, 1.0),
     "relative_distance": (-1.0, -0.5),
     "kernel_drift": (-1.0, -0.5),
+    "ensemble_spread": (-1.0, -0.5),
 }
+"""Measures with a law; the ratio to the Gaussian process tends to 1 and has none."""
 _SIZES = ("model.width", "model.depth")
 REPLICATES = ("train.seed", "sampling.seed")
 """Settings whose values are further networks, not another kind of them."""
@@ -67,11 +76,30 @@ def label_of(settings: dict[str, Any]) -> str:
     return ", ".join(f"{k.rpartition('.')[2]} = {text(v)}" for k, v in settings.items())
 
 
-def text(value: Any) -> str:
-    """A setting's value for people: no more digits than they would write."""
-    if isinstance(value, float) and not isinstance(value, bool):
-        return f"{value:.4g}"
-    return str(value)
+def split(table: Table, keys: Sequence[str]) -> list[tuple[dict[str, Any], Table]]:
+    """Parts of a table that share the values of `keys`, in the order of these.
+
+    Numbers are kept; anything else, also in a column where only some are set, is text.
+    """
+    if not keys:
+        return [({}, table)]
+    named = {k: table[k] if is_numeric(table[k]) else table[k].map(text) for k in keys}
+    parts = table.groupby(list(named.values()), sort=True)
+    return [(dict(zip(keys, key, strict=True)), part) for key, part in parts]
+
+
+def is_numeric(column: Table) -> bool:
+    """Whether every value is a number, set, and no truth value."""
+    number = lambda v: isinstance(v, int | float) and not isinstance(v, bool)
+    return all(number(v) and v == v for v in column)
+
+
+def by_run(networks: Table, measure: str) -> Table:
+    """One value of each run: the median over networks, or the number of them all."""
+    runs = networks.groupby("run", sort=False)[measure]
+    if measure in EXPECTED:
+        return runs.apply(lambda values: median(values.to_numpy(float)).item())
+    return runs.first()
 
 
 def groups_of(gathered: Gathered) -> list[Group]:
@@ -80,13 +108,8 @@ def groups_of(gathered: Gathered) -> list[Group]:
     if networks.empty:
         return []
     keys = [c for c in varied_in(networks) if c not in (*_SIZES, *REPLICATES)]
-    if not keys:
-        return [_group("", networks)]
-    parts = networks.groupby(keys, sort=True, dropna=False)
-    found = []
-    for key, part in parts:
-        settings = dict(zip(keys, key, strict=True))
-        found.append(_group(label_of(settings), part))
+    parts = split(networks, keys)
+    found = [_group(label_of(settings), part) for settings, part in parts]
     return sorted(found, key=lambda group: -group.cells)
 
 
@@ -100,7 +123,8 @@ def _group(label: str, networks: Table) -> Group:
         array = np.full((len(depths), len(widths), seeds), np.nan)
         for key, cell in cells:
             depth, width = key  # pyright: ignore[reportGeneralTypeIssues]
-            found = cell[name].to_numpy(float)
+            one = cell.drop_duplicates("run") if name in OF_ENSEMBLES else cell
+            found = one[name].to_numpy(float)
             array[depths.index(depth), widths.index(width), : len(found)] = found
         if not np.isnan(array).all():
             values[name] = np.where(array > 0, array, np.nan)
@@ -121,7 +145,8 @@ def median(values: np.ndarray) -> np.ndarray:
     for index in np.ndindex(*out.shape):
         known = values[index][~np.isnan(values[index])]
         if known.size:
-            out[index] = np.exp(np.median(np.log(known)))
+            with np.errstate(divide="ignore"):
+                out[index] = np.exp(np.median(np.log(known)))
     return out
 
 
@@ -129,7 +154,22 @@ def candidates(group: Group) -> dict[str, Any]:
     """The variables to try: of width and depth, and of the laws at initialization."""
     found: dict[str, Any] = dict(variables(group.widths, group.depths))
     theory = at_initialization(group.settings, group.widths, group.depths)
-    return found | {name: x for name, x in theory.items() if np.all(x > 0)}
+    for law, x in theory.items():
+        if not np.all(x > 0):  # a collapse takes the logarithm
+            continue
+        same = [name for name, other in found.items() if _is_power(x, other)]
+        if same:  # one variable, and not two that tie
+            found[f"{same[0]} (= {law})"] = found.pop(same[0])
+        else:
+            found[law] = x
+    return found
+
+
+def _is_power(x: np.ndarray, other: np.ndarray) -> bool:
+    """Whether one variable is a power of the other, and so the same to a collapse."""
+    if x.size < 3 or np.ptp(x) == 0 or np.ptp(other) == 0:
+        return False
+    return abs(np.corrcoef(np.log(x).ravel(), np.log(other).ravel())[0, 1]) > 1 - 1e-9
 
 
 def collapses(group: Group, name: str) -> list[Collapse]:

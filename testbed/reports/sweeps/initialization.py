@@ -4,7 +4,7 @@ from collections.abc import Sequence
 
 from testbed.laws.norms import EXACT, GAUSSIAN, LOG_GAUSSIAN
 from testbed.reports import style
-from testbed.reports.sweeps.groups import REPLICATES, label_of, text
+from testbed.reports.sweeps.groups import REPLICATES, label_of, split
 from testbed.reports.sweeps.picture import (
     Picture,
     canvas,
@@ -12,7 +12,7 @@ from testbed.reports.sweeps.picture import (
     picture,
     size_axis,
 )
-from testbed.sweeps.gather import Table, varied_in
+from testbed.sweeps.gather import Table, text, varied_in
 
 QUANTITIES = {
     "log_norm": "log(|z_d|^2 / |z_0|^2)",
@@ -30,10 +30,7 @@ _SIZES = ("model.width", "model.depth")
 def kinds(laws: Table) -> list[tuple[str, Table]]:
     """(label, part) by every varied setting but sizes and seeds."""
     keys = [c for c in varied_in(laws) if c not in (*_SIZES, *REPLICATES)]
-    if not keys:
-        return [("", laws)]
-    parts = laws.groupby(keys, sort=True, dropna=False)
-    return [(label_of(dict(zip(keys, key, strict=True))), part) for key, part in parts]
+    return [(label_of(settings), part) for settings, part in split(laws, keys)]
 
 
 def pictures(laws: Table) -> list[Picture]:
@@ -128,13 +125,13 @@ def table_header(laws: Table) -> list[str]:
 
 
 def reading(laws: Table) -> str:
-    """Which law is nearest how often, of the hidden vector's log-norm."""
+    """How often each law is nearest, and within noise, of the hidden vector's norm."""
     if laws.empty:
         return ""
-    one = laws[(laws["quantity"] == "log_norm") & laws["nearest"]]
-    count = laws.loc[laws["quantity"] == "log_norm", "run"].nunique()
+    norms = laws[laws["quantity"] == "log_norm"]
     said = [
-        f"{law}: {len(part)} of {count} ({int(part['decided'].sum())} beyond noise)"
-        for law, part in one.groupby("law")
+        f"{law}: nearest in {int(part['nearest'].sum())} of {len(part)}, within noise "
+        f"in {int((part['ks'] <= part['ks_noise']).sum())}"
+        for law, part in norms.groupby("law")
     ]
-    return "At initialization the law nearest to the log-norms is " + "; ".join(said)
+    return "Laws of the log-norm at initialization: " + "; ".join(said)

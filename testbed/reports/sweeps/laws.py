@@ -9,10 +9,12 @@ from testbed.config import ModelConfig
 from testbed.laws.log_gaussian import resnet_log_norm
 from testbed.laws.resnet_ntk import resnet_ntk_moments
 from testbed.networks import branch_weights
+from testbed.sweeps.gather import text
 
 BETA = "beta (log-Gaussian)"
 DISPERSION = "NTK dispersion"
 INTERLAYER = "interlayer part of beta"
+_NEEDED = ("kind", "branch", "alpha", "lam", "c", "exponent", "normalized", "head")
 
 
 def at_initialization(
@@ -37,6 +39,8 @@ def at_initialization(
     """
     if settings.get("model.activation") != "relu" or settings.get("model.bias_std"):
         return {}
+    if any(text(settings.get(f"model.{name}")) == "not set" for name in _NEEDED):
+        return {}  # of an older version
     balanced = settings["model.kind"] == "balanced"
     shape = len(depths), len(widths)
     beta, without, dispersion = np.empty(shape), np.empty(shape), np.empty(shape)
@@ -55,8 +59,5 @@ def at_initialization(
 
 
 def _weights(settings: dict[str, Any], depth: int) -> tuple[float, float]:
-    names = ("kind", "branch", "alpha", "lam", "c", "exponent", "normalized")
-    model = ModelConfig(
-        depth=int(depth), **{name: settings[f"model.{name}"] for name in names}
-    )
-    return branch_weights(model)
+    given = {name: settings[f"model.{name}"] for name in _NEEDED if name != "head"}
+    return branch_weights(ModelConfig(depth=int(depth), **given))

@@ -33,7 +33,9 @@ def pictures(groups: Sequence[Group]) -> list[Picture]:
         ]
         for name in names
     }
-    caption = _CAPTION
+    tolerance = shown[0].settings.get("measure.tolerance")
+    caption = f"{_CAPTION} A network has left where the relative distance on the test "
+    caption += f"set passes {tolerance:g} for the first time."
     if len(maps) > len(shown):
         caption += f" Shown are the {len(shown)} largest of {len(maps)} groups."
     return [picture("map", "Divergence map", heat_maps(shown, columns), caption)]
@@ -108,7 +110,8 @@ def _cell(ax, value: float, box, norm, size: float) -> None:
     """The number in a cell, dark on light colours and light on dark ones."""
     from matplotlib.patches import Rectangle
 
-    text, color = f"{value:.2g}", style.INK
+    text = f"{value:.2f}" if 0.1 <= value < 1 else f"{value:.2g}"
+    color = style.INK
     (left, right), (low, high) = box
     if np.isinf(value):
         kind = {"facecolor": "#eeeeee", "edgecolor": "#bbbbbb", "linewidth": 0}

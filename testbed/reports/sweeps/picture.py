@@ -42,6 +42,11 @@ def depth_colors(count: int) -> list:
     return [matplotlib.colormaps["viridis"](v) for v in np.linspace(0, 0.9, count)]
 
 
+def titled(title: str, label: str) -> str:
+    """A title with what its networks share."""
+    return f"{title}; {label}" if label else title
+
+
 def note(figure: Any, label: str) -> None:
     """What the figure's networks share, above it."""
     if label:

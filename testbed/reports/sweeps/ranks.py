@@ -11,7 +11,8 @@ from testbed.reports.sweeps.dependence import (
     facets_of,
     measures_of,
 )
-from testbed.sweeps.gather import Table
+from testbed.reports.sweeps.groups import by_run
+from testbed.sweeps.gather import Table, text
 
 LEAST_RUNS = 6
 
@@ -40,27 +41,25 @@ def ranks(networks: Table, resamples: int = 2000, seed: int = 0) -> list[Rank]:
     Of each run the median over its networks; one that never departed has the latest
     departure.  A setting with two values that are not numbers counts as 0 and 1.
     """
-    by = networks.groupby("run")
-    first = by.first()
+    first = networks.groupby("run", sort=False).first()
     if len(first) < LEAST_RUNS:
         return []
     settings = {n: first[n].astype(float) for n in axes_of(networks)}
     for name in facets_of(networks):
-        values = sorted({str(v) for v in first[name]})
+        named = first[name].map(text)
+        values = sorted(set(named))
         if len(values) == 2:
-            settings[f"{name} = {values[1]}"] = (
-                first[name].astype(str) == values[1]
-            ) * 1.0
+            settings[f"{name} = {values[1]}"] = (named == values[1]) * 1.0
     rng = np.random.default_rng(seed)
     found = []
     for measure in measures_of(networks):
-        y = by[measure].median().to_numpy(float)
+        y = by_run(networks, measure).to_numpy(float)
         known = ~np.isnan(y)
         if known.sum() < LEAST_RUNS or len(np.unique(y[known])) == 1:
             continue
         again = rng.integers(known.sum(), size=(resamples, known.sum()))
         rows = [
-            Rank(measure, name, *_spearman(x.to_numpy()[known], y[known], again))
+            Rank(measure, name, *_spearman(x.to_numpy(float)[known], y[known], again))
             for name, x in settings.items()
             if x[known].nunique() > 1
         ]

@@ -6,11 +6,11 @@ from typing import Any
 import numpy as np
 
 from testbed.reports.sweeps.dependence import are_lines, axes_of, lines
-from testbed.reports.sweeps.groups import EXPECTED, Group, fits, label_of, text
+from testbed.reports.sweeps.groups import EXPECTED, Group, fits, label_of
 from testbed.reports.sweeps.initialization import reading as reading_of_laws
 from testbed.reports.sweeps.ranks import ranks, strongest
 from testbed.reports.sweeps.tables import exponent
-from testbed.sweeps.gather import MEASURES, Gathered, Table
+from testbed.sweeps.gather import MEASURES, Gathered, Table, text, varied_in
 
 _MEASURE = "relative_distance"
 _MOST_GROUPS = 4
@@ -59,20 +59,19 @@ def _joint(group: Group) -> str:
 
 def _slopes(networks: Table) -> list[str]:
     """Along the setting with most values, at each combination of the others."""
+    axes = sorted(axes_of(networks), key=lambda name: -networks[name].nunique())
+    if not axes or not are_lines(lines(networks, axes[0], _MEASURE)):
+        return []
     said = []
-    axes = axes_of(networks)
-    for axis in sorted(axes, key=lambda name: -networks[name].nunique())[:1]:
-        found = lines(networks, axis, _MEASURE)
-        if not are_lines(found):
-            return []
-        for line in found:
+    for measure in ("departure_time", _MEASURE):
+        for line in lines(networks, axes[0], measure):
             if len(line.x) < 3 or line.x[0] <= 0:
                 continue
             law = line.law()
             if np.isfinite(law.exponent):
                 where = f" at {label_of(line.fixed)}" if line.fixed else ""
                 value = exponent(law.exponent, law.interval)
-                said.append(f"{MEASURES[_MEASURE]} ~ {axis}^a, a = {value}{where}")
+                said.append(f"{MEASURES[measure]} ~ {axes[0]}^a, a = {value}{where}")
     return said
 
 
@@ -94,6 +93,6 @@ def _best(runs: Table, metric: Mapping[str, Any]) -> str:
     maximize = metric.get("goal") == "maximize"
     at = known["metric"].idxmax() if maximize else known["metric"].idxmin()
     best = known.loc[at]
-    settings = {n: best[n] for n in axes_of(runs)}
+    settings = {n: best[n] for n in varied_in(runs)}
     word = "Highest" if maximize else "Lowest"
     return f"{word} {metric['name']}: {text(best['metric'])} at {label_of(settings)}"

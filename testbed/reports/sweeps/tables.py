@@ -11,6 +11,7 @@ import numpy as np
 
 from testbed.divergence.collapse import Collapse
 from testbed.reports.page import table
+from testbed.reports.sweeps.collapse import left_out
 from testbed.reports.sweeps.dependence import SIZES, axes_of, lines
 from testbed.reports.sweeps.groups import (
     EXPECTED,
@@ -19,10 +20,9 @@ from testbed.reports.sweeps.groups import (
     fits,
     free,
     label_of,
-    text,
 )
 from testbed.reports.sweeps.ranks import Rank
-from testbed.sweeps.gather import MEASURES, Gathered, Table
+from testbed.sweeps.gather import MEASURES, Gathered, Table, text
 from testbed.sweeps.read_run import RATIO
 
 _MOST_GROUPS = 8
@@ -42,7 +42,15 @@ def exponents(groups: Sequence[Group]) -> str:
                 parts.append(table(rows, header, f"{_titled(group, name)} ({theory})"))
     if len(shown) > _MOST_GROUPS:
         parts.append(f"<p>The {_MOST_GROUPS} largest of {len(shown)} groups.</p>")
-    return "".join(parts)
+    return _THEORY_NOTE + "".join(parts) if parts else ""
+
+
+_THEORY_NOTE = (
+    '<p class="note">Theory: how the 95 % interval lies to its range, within it, '
+    "compatible (they overlap) or outside. Censored: cells where half of the networks "
+    "never departed are left out, so that the exponent is that of the early ones. "
+    "Intervals resample networks; a number of a whole ensemble has none.</p>"
+)
 
 
 def _size_laws(group: Group, name: str) -> list[tuple[str, ...]]:
@@ -131,7 +139,8 @@ def collapse(groups: Sequence[Group]) -> str:
                 value = exponent(best.exponent, best.interval)
                 rows.append((f"d^a/n, a = {value}", f"{best.quality:.2f}", "", "free"))
             header = ["variable", "quality [95 %]", "misfit", "against the best"]
-            parts.append(table(rows, header, _titled(group, name)))
+            named = f"{_titled(group, name)}: {left_out(ranking[0])}"
+            parts.append(table(rows, header, named))
     note = (
         '<p class="note">Quality: error of predicting each cell from the others along '
         "the variable, 0 perfect, 1 worthless. Misfit: the same in units of the noise "
@@ -146,8 +155,7 @@ def runs(gathered: Gathered, out: Path) -> str:
     varied, rows = gathered.varied, []
     has_metric = gathered.runs["metric"].notna().any()
     for run in gathered.runs.to_dict("records"):
-        path = gathered.base / run["run"] if run["run"] != gathered.base.name else None
-        path = path or gathered.base
+        path = gathered.folders[run["run"]]
         page = path / "report.html"
         target = os.path.relpath(page if page.exists() else path, out.resolve())
         name = str(run["run"]).rpartition("/")[2]
@@ -165,9 +173,8 @@ def runs(gathered: Gathered, out: Path) -> str:
 
 def problems(gathered: Gathered) -> str:
     """What was left out, and why."""
-    if not gathered.problems:
-        return "<p>Nothing.</p>"
-    return table([(path, why) for path, why in gathered.problems], ["run", "why"])
+    rows = [*gathered.problems, *gathered.notes]
+    return table(rows, ["run", "why"]) if rows else "<p>Nothing.</p>"
 
 
 def exponent(value: float, interval: tuple[float, float]) -> str:

@@ -91,8 +91,10 @@ def _page(
     question = header.get("question") or "where do finite networks leave their kernel?"
     question = question[:1].upper() + question[1:]
     count = f"{len(gathered.runs)} runs"
+    if len(networks := gathered.networks):
+        count += f" of {len(networks)} trained networks"
     if gathered.problems:
-        count += f", {len(gathered.problems)} left out"
+        count += f"; {len(gathered.problems)} runs left out"
     head = (
         f"<h1>{escape(question)}</h1>"
         f'<p class="note">{escape(count)}; varied: '
@@ -105,7 +107,7 @@ def _page(
         f"<figcaption><p>{escape(one.caption)}</p></figcaption></figure>"
         for one in pictures
     )
-    networks, laws = gathered.networks, gathered.laws
+    laws = gathered.laws
     found = ranks(networks) if len(networks) else []
     sections = [
         ("sweep", "The sweep", _header(header)),

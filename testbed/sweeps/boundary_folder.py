@@ -1,0 +1,57 @@
+"""A boundary's folder keeps its plan, in plan.json, so that --dir alone goes on."""
+
+import dataclasses
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+from testbed.errors import UserError
+from testbed.runs.folder import RunFolder, identity
+from testbed.settings import flatten
+from testbed.sweeps.boundary import Plan, plan_of
+from testbed.sweeps.store import accidents
+
+
+def plan_in(path: Path, given: Mapping[str, Any]) -> Plan:
+    """The plan of a folder; of a new one, what is given and else the defaults.
+
+    Args:
+      path: of the folder, there or not.
+      given: arguments of `plan_of`, those that were given.
+
+    Raises:
+      UserError: the folder is of a sweep or of another plan, or what is given is wrong.
+    """
+    choose = "choose another folder"
+    if (path / "sweep.yaml").exists():
+        raise UserError("dir", path, "holds a sweep", choose)
+    if not (path / "plan.json").exists():
+        return plan_of(Plan(), **given)
+    stored = RunFolder(path).read_json("plan.json")
+    try:
+        lists = {name: tuple(stored[name]) for name in ("networks", "widths", "depths")}
+        kept = Plan(**(stored | lists))
+    except (TypeError, KeyError):
+        remedy = "remove that file and give the options again"
+        raise UserError("dir", path, "holds a damaged plan.json", remedy) from None
+    plan = plan_of(kept, **given)
+    if _decisive(plan) != _decisive(kept):
+        raise UserError("dir", path, "belongs to another boundary", choose)
+    return plan
+
+
+def keep_plan(plan: Plan, path: Path) -> None:
+    """Writes plan.json.
+
+    Raises:
+      RunError: it cannot be written.
+    """
+    with accidents(path):
+        path.mkdir(parents=True, exist_ok=True)
+        RunFolder(path).write_json("plan.json", dataclasses.asdict(plan))
+
+
+def _decisive(plan: Plan) -> tuple[Plan, dict[str, Any]]:
+    """What decides the numbers, however the settings are written."""
+    config = plan.config(plan.networks[0], plan.widths[0], plan.depths[0])
+    return dataclasses.replace(plan, settings={}), identity(flatten(config))
