@@ -41,7 +41,7 @@ def test_a_file_says_what_it_asks_and_can_be_run(file):
     named = sweep.header["scientific"]
     assert all(name in named for name in sweep.varied)
     points = points_of(sweep)
-    assert len({point_name(sweep, s) for s in points}) == len(points) <= 48
+    assert len({point_name(sweep, s) for s in points}) == len(points) <= 100
     assert not config_of(sweep, points[0]).run.report
 
 

@@ -21,7 +21,7 @@ GRID = {
     "method": "grid",
     "parameters": {
         "data.classes": {"values": [[0, 1], [2, 7]]},
-        "train.lr": {"values": [None, 0.05]},
+        "train.lr": {"values": [None]},
         "train.center": {"values": [False]},
         "data.train_size": {"value": 16},
         "data.test_size": {"value": 12},
@@ -83,9 +83,9 @@ def test_three_ways_give_the_same_numbers(
 
     A random sweep cannot be compared so: wandb's server draws points of its own.
     """
-    project, _ = agents(GRID, count=2)
+    project, _ = agents(GRID, count=1)
     agreed = recorded(project / "runs")
-    assert len(agreed) == 4
+    assert len(agreed) == 2
 
     monkeypatch.setenv("WANDB_MODE", "disabled")
     file = project / "sweep.yaml"
@@ -102,7 +102,7 @@ def test_three_ways_give_the_same_numbers(
     assert recorded(tmp_path / "submitted" / "points") == agreed
 
     assert len({agent for agent, _, _ in server.handed}) == 2
-    assert len(server.configs) == 4 and not server.unknown
+    assert len(server.configs) == 2 and not server.unknown
     for _, run, settings in server.handed:
         config = server.configs[run]
         assert {name: config[name] for name in settings} == settings
