@@ -31,6 +31,8 @@ def pictures(
     found = progress(runs, order)
     if found.empty:
         return []
+    from matplotlib.ticker import MaxNLocator
+
     maximize = metric.get("goal") == "maximize"
     values = found["metric"].to_numpy(float)
     best = (np.maximum if maximize else np.minimum).accumulate(values)
@@ -42,6 +44,7 @@ def pictures(
     if np.all(values > 0):
         ax.set_yscale("log")
         log_ticks(ax.yaxis)
+    ax.xaxis.set_major_locator(MaxNLocator(integer=True))
     ax.set_xlabel("points, in the order of their proposal")
     ax.set_ylabel(str(metric["name"]))
     ax.legend()
