@@ -77,7 +77,7 @@ def facets_of(networks: Table) -> list[str]:
 
 def measures_of(networks: Table) -> dict[str, str]:
     """The measures that have values, with titles; last what a search optimizes."""
-    named = MEASURES | {"metric": "metric"}
+    named = MEASURES | {"metric": "metric of the sweep"}
     known = {m: networks[m].notna().any() for m in named if m in networks}
     return {m: named[m] for m, there in known.items() if there}
 
