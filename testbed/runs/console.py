@@ -168,3 +168,10 @@ class Console:
 
 def _number(value: float | None, form: str) -> str:
     return "-" if value is None or value != value else format(value, form)
+
+
+def duration(seconds: float) -> str:
+    """Seconds in words: 40 s, 12 min, 3.5 h."""
+    if seconds < 90:
+        return f"{seconds:.0f} s"
+    return f"{seconds / 60:.0f} min" if seconds < 5400 else f"{seconds / 3600:.1f} h"

@@ -162,10 +162,3 @@ def pace(timings: Sequence[tuple[float, float]]) -> tuple[float, float]:
 
     x = optimize.least_squares(errors, np.zeros(2)).x
     return _START_SECONDS * math.exp(x[0]), _SECONDS_PER_WORK * math.exp(x[1])
-
-
-def duration(seconds: float) -> str:
-    """Seconds in words: 40 s, 12 min, 3.5 h."""
-    if seconds < 90:
-        return f"{seconds:.0f} s"
-    return f"{seconds / 60:.0f} min" if seconds < 5400 else f"{seconds / 3600:.1f} h"

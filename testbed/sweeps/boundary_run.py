@@ -8,9 +8,9 @@ from collections.abc import Sequence
 
 from testbed.errors import RunError, UserError
 from testbed.reports.boundary import write_boundary
-from testbed.runs.console import Console
+from testbed.runs.console import Console, duration
 from testbed.sweeps.boundary import Plan, describe, law_text
-from testbed.sweeps.boundary_cost import Forecast, duration
+from testbed.sweeps.boundary_cost import Forecast
 from testbed.sweeps.boundary_folder import keep_plan, plan_in
 from testbed.sweeps.boundary_search import Search, begin, find, runs_below
 from testbed.sweeps.boundary_workers import Workers

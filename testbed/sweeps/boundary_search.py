@@ -21,10 +21,11 @@ from testbed.config import Config
 from testbed.divergence.boundary import Boundary, Run, search
 from testbed.divergence.boundary_fit import boundary_fit
 from testbed.errors import RunError, UserError
+from testbed.runs.console import duration
 from testbed.runs.folder import RunFolder, identity
 from testbed.settings import flatten
 from testbed.sweeps.boundary import Found, Plan, describe
-from testbed.sweeps.boundary_cost import Forecast, duration
+from testbed.sweeps.boundary_cost import Forecast
 from testbed.sweeps.gather import gather
 
 Start = Callable[[Config, Path], Future]

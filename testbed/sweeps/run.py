@@ -10,7 +10,7 @@ from rich.live import Live
 from rich.table import Table
 
 from testbed.errors import RunError, UserError
-from testbed.runs.console import Console
+from testbed.runs.console import Console, duration
 from testbed.sweeps import slurm
 from testbed.sweeps.bayes import target_reached
 from testbed.sweeps.leaving import leaving
@@ -104,7 +104,7 @@ def _status(store: Store, session: str, began: float, before: int):
     if ended > 0:
         each = (time.perf_counter() - began) / ended
         remaining = total - count["done"] - count["failed"]
-        left = f", about {_duration(each * remaining)} left"
+        left = f", about {duration(each * remaining)} left"
     line = (
         f"{count['done']} of {total} done, {count['running']} running, "
         f"{count['failed']} failed{left}"
@@ -122,13 +122,6 @@ def _status(store: Store, session: str, began: float, before: int):
 def _total(store: Store, points: list[Point]) -> int:
     cap = store.sweep.run_cap
     return cap if store.sweep.method == "bayes" and cap else len(points)
-
-
-def _duration(seconds: float) -> str:
-    minutes, rest = divmod(round(seconds), 60)
-    if minutes >= 60:
-        return f"{minutes // 60} h {minutes % 60} min"
-    return f"{minutes} min {rest} s" if minutes else f"{rest} s"
 
 
 def _opening(store: Store, jobs: int) -> str:

@@ -1,6 +1,7 @@
 """The scripts as people run them, on a machine of no one."""
 
 import os
+import runpy
 import subprocess
 import sys
 from pathlib import Path
@@ -36,5 +37,27 @@ def call(environment):
         assert done.returncode == check, done.stdout + done.stderr
         assert "Traceback" not in done.stderr, done.stderr
         return done
+
+    return run
+
+
+@pytest.fixture
+def here(monkeypatch, capsys, environment):
+    """Runs a script in this process: here("sweep.py", *args, check=exit code)."""
+
+    def run(script, *args, check=0):
+        monkeypatch.setattr(sys, "argv", [script, *map(str, args)])
+        for name, value in environment.items():
+            monkeypatch.setenv(name, value)
+        # Else it shuts all handlers of logging, and absl's shuts pytest's stream.
+        monkeypatch.setenv("SUBMITIT_LOG_LEVEL", "NOCONFIG")
+        code = 0
+        try:
+            runpy.run_path(str(SCRIPTS / script), run_name="__main__")
+        except SystemExit as end:
+            code = end.code
+        said = capsys.readouterr()
+        assert code == check, said.out + said.err
+        return said
 
     return run

@@ -1,8 +1,8 @@
 """scripts/boundary.py as people run it: interrupted, killed, and to its end."""
 
+import functools
 import json
 import re
-import runpy
 import signal
 import subprocess
 import sys
@@ -25,23 +25,9 @@ TINY = (
 
 
 @pytest.fixture
-def boundary(monkeypatch, capsys, environment):
+def boundary(here):
     """Runs the script in this process: boundary(*args, check=exit code)."""
-
-    def run(*args, check=0):
-        monkeypatch.setattr(sys, "argv", ["boundary.py", *map(str, args)])
-        for name, value in environment.items():
-            monkeypatch.setenv(name, value)
-        code = 0
-        try:
-            runpy.run_path(str(SCRIPT), run_name="__main__")
-        except SystemExit as end:
-            code = end.code
-        said = capsys.readouterr()
-        assert code == check, said.out + said.err
-        return said
-
-    return run
+    return functools.partial(here, "boundary.py")
 
 
 def begin(environment, folder, runs):

@@ -1,8 +1,7 @@
 """scripts/sweep.py as people run it; most of it in this process."""
 
+import functools
 import json
-import runpy
-import sys
 from pathlib import Path
 
 import pytest
@@ -51,25 +50,9 @@ def stamps(folder):
 
 
 @pytest.fixture
-def sweep(monkeypatch, capsys):
+def sweep(here):
     """Runs the script in this process: sweep(*args, check=exit code)."""
-
-    def run(*args, check=0):
-        command = ["sweep.py", *map(str, args)]
-        monkeypatch.setattr(sys, "argv", command)
-        monkeypatch.setenv("COLUMNS", "120")
-        # Else it shuts all handlers of logging, and absl's shuts pytest's stream.
-        monkeypatch.setenv("SUBMITIT_LOG_LEVEL", "NOCONFIG")
-        code = 0
-        try:
-            runpy.run_path(str(ROOT / "scripts" / "sweep.py"), run_name="__main__")
-        except SystemExit as end:
-            code = end.code
-        said = capsys.readouterr()
-        assert code == check, said.out + said.err
-        return said
-
-    return run
+    return functools.partial(here, "sweep.py")
 
 
 @pytest.fixture

@@ -14,10 +14,11 @@ import pytest
 
 from testbed.errors import RunError, UserError
 from testbed.reports.boundary import record, write_boundary
+from testbed.runs.console import duration
 from testbed.runs.folder import plain
 from testbed.settings import flatten
 from testbed.sweeps.boundary import Plan, describe, plan_of
-from testbed.sweeps.boundary_cost import Forecast, duration, pace
+from testbed.sweeps.boundary_cost import Forecast, pace
 from testbed.sweeps.boundary_search import begin, digest, find, runs_below, values
 from testbed.sweeps.boundary_workers import Workers, train
 

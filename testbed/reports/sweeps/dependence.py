@@ -10,6 +10,7 @@ from testbed.divergence.scaling import PowerLaw, log_medians, power_law
 from testbed.reports import style
 from testbed.reports.sweeps.groups import (
     REPLICATES,
+    SIZES,
     by_run,
     is_numeric,
     label_of,
@@ -30,7 +31,6 @@ from testbed.sweeps.read_run import RATIO
 
 _MOST_LINES = 12
 _MOST_FIGURES = 4
-SIZES = ("model.width", "model.depth")
 
 
 @dataclasses.dataclass(frozen=True, eq=False)

@@ -32,7 +32,7 @@ EXPECTED = {  # of the exponent in n at fixed depth
     "ensemble_spread": (-1.0, -0.5),
 }
 """Measures with a law; the ratio to the Gaussian process tends to 1 and has none."""
-_SIZES = ("model.width", "model.depth")
+SIZES = ("model.width", "model.depth")
 REPLICATES = ("train.seed", "sampling.seed")
 """Settings whose values are further networks, not another kind of them."""
 
@@ -107,7 +107,7 @@ def groups_of(gathered: Gathered) -> list[Group]:
     networks = gathered.networks
     if networks.empty:
         return []
-    keys = [c for c in varied_in(networks) if c not in (*_SIZES, *REPLICATES)]
+    keys = [c for c in varied_in(networks) if c not in (*SIZES, *REPLICATES)]
     parts = split(networks, keys)
     found = [_group(label_of(settings), part) for settings, part in parts]
     return sorted(found, key=lambda group: -group.cells)

@@ -4,7 +4,7 @@ from collections.abc import Sequence
 
 from testbed.laws.norms import EXACT, GAUSSIAN, LOG_GAUSSIAN
 from testbed.reports import style
-from testbed.reports.sweeps.groups import REPLICATES, label_of, split
+from testbed.reports.sweeps.groups import REPLICATES, SIZES, label_of, split
 from testbed.reports.sweeps.picture import (
     Picture,
     canvas,
@@ -24,12 +24,11 @@ _LOOKS = {  # of the laws, in both figures
     GAUSSIAN: {"color": style.INFINITE, "linestyle": ":"},
 }
 _MARKS = "os^Dv*"
-_SIZES = ("model.width", "model.depth")
 
 
 def kinds(laws: Table) -> list[tuple[str, Table]]:
     """(label, part) by every varied setting but sizes and seeds."""
-    keys = [c for c in varied_in(laws) if c not in (*_SIZES, *REPLICATES)]
+    keys = [c for c in varied_in(laws) if c not in (*SIZES, *REPLICATES)]
     return [(label_of(settings), part) for settings, part in split(laws, keys)]
 
 

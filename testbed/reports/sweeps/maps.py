@@ -110,8 +110,7 @@ def _cell(ax, value: float, box, norm, size: float) -> None:
     """The number in a cell, dark on light colours and light on dark ones."""
     from matplotlib.patches import Rectangle
 
-    text = f"{value:.2f}" if 0.1 <= value < 1 else f"{value:.2g}"
-    color = style.INK
+    text, color = two_digits(value), style.INK
     (left, right), (low, high) = box
     if np.isinf(value):
         kind = {"facecolor": "#eeeeee", "edgecolor": "#bbbbbb", "linewidth": 0}
@@ -125,6 +124,11 @@ def _cell(ax, value: float, box, norm, size: float) -> None:
         color = "white"
     middle = np.sqrt(left * right), np.sqrt(low * high)
     ax.text(*middle, text, ha="center", va="center", fontsize=size, color=color)
+
+
+def two_digits(value: float) -> str:
+    """A positive number to two digits: 0.10, 0.031, 6.0, 24."""
+    return f"{value:.0f}" if 9.95 <= value < 1e4 else f"{value:#.2g}"
 
 
 def _contour(ax, ratio: float, x: np.ndarray, y: np.ndarray) -> None:

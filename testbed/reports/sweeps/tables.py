@@ -12,9 +12,10 @@ import numpy as np
 from testbed.divergence.collapse import Collapse
 from testbed.reports.page import table
 from testbed.reports.sweeps.collapse import left_out
-from testbed.reports.sweeps.dependence import SIZES, axes_of, lines
+from testbed.reports.sweeps.dependence import axes_of, lines
 from testbed.reports.sweeps.groups import (
     EXPECTED,
+    SIZES,
     Group,
     collapses,
     fits,
