@@ -48,7 +48,7 @@ def follow(
         _warn_of_instability(config, experiment)
     rows = folder.forget_after(position)
     for row in rows:
-        tracker.log(row)
+        tracker.log(row, again=True)
     due = [step for step in clock.recorded if step > position]
     first, previous = _remembered(folder, clock, rows)
     position = max(position, 0)
