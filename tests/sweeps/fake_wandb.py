@@ -138,7 +138,25 @@ class FakeWandb:
         return {"upsertBucket": {"bucket": bucket, "inserted": True}}
 
     def _RunResumeStatus(self, given):
-        return {"model": None}
+        run = given["name"]
+        rows = self.history.get(run)
+        if not rows:
+            return {"model": None}
+        bucket = {
+            "id": run,
+            "name": run,
+            "displayName": run,
+            "historyLineCount": len(rows),
+            "eventsLineCount": 0,
+            "logLineCount": 0,
+            "historyTail": json.dumps([json.dumps(rows[-1])]),
+            "eventsTail": "[]",
+            "summaryMetrics": json.dumps(self.summaries.get(run, {})),
+            "config": "{}",
+            "tags": [],
+            "wandbConfig": '{"t": 1}',
+        }
+        return {"model": _project(given.get("project")) | {"bucket": bucket}}
 
     def _ServerInfo(self, given):
         return {"serverInfo": {"cliVersionInfo": {}, "features": []}}
