@@ -18,7 +18,7 @@ from collections.abc import Callable
 from typing import Any
 
 INIT_SECONDS = 15  # for the server's answer; a run trains meanwhile
-LEAVE_SECONDS = 10.0  # to end the wandb run after the job's process has gone
+LEAVE_SECONDS = 5.0  # to end the wandb run after the job's process has gone
 
 
 def main() -> None:
