@@ -24,20 +24,40 @@ e / m being p_new - s p - b.  T is the part of the tangent kernel that has been
 collected so far; c_w = 1, c_b = sigma_b^2 in NTK parameterization, and c_w = n / 2,
 c_b = 1 (0 without biases) in the standard one.
 
+Derivatives, of any order by alpha and lam, are finite everywhere.  By an input moved
+alone kappa_0 has a kink at collinear pairs, where theta grows like |direction|: the
+derivative given is the symmetric one, the mean over both sides.  At x = 0 without
+biases K and Theta have a kink too, like |x|; there each layer's symmetric derivative
+is taken, which for the covariance is (alpha^2 + lam^2 / 2) dS.
+
 Source: arc-cosine kernels: Cho & Saul 2009; NTK: Jacot et al. 2018, arXiv:1806.07572.
 """
 
 import jax
 import jax.numpy as jnp
 
+# Squared ratio of H to G, or of G to H, below which the angle is round-off: 16 ulp.
+_COLLINEAR = (16 * 2.0**-52) ** 2
+
 
 def _relu(h, g):
-    """Returns (p g(theta), theta) of the pair described by (H, G)."""
-    root_h, root_g = jnp.sqrt(h), jnp.sqrt(g)
-    theta = 2 * jnp.arctan2(root_h, root_g)
+    """Returns (p g(theta), theta) of the pair described by (H, G).
+
+    Where one input is zero theta is pi / 2, which prefers no direction.
+    """
+    # Where theta is 0 or pi up to round-off it is held fixed: as a function of the
+    # inputs it grows there like |direction|, alike on both sides.
+    smooth = (h > _COLLINEAR * g) & (g > _COLLINEAR * h)
+    bent = jnp.where(smooth, h, 1), jnp.where(smooth, g, 1)
+    hold = jax.lax.stop_gradient
+    root_h, root_g = jnp.sqrt(bent[0]), jnp.sqrt(bent[1])
+    held_h, held_g = jnp.sqrt(hold(h)), jnp.sqrt(hold(g))
+    held = jnp.where(held_h + held_g > 0, jnp.arctan2(held_h, held_g), jnp.pi / 4)
+    theta = 2 * jnp.where(smooth, jnp.arctan2(root_h, root_g), held)
     # p sin(theta) and p cos(theta) without a sine; at small angles the series of their
     # combination, whose first term left out is 1e-16 of it at theta = 0.05.
-    large = root_h * root_g - theta * (g - h) / 2
+    p_sin = jnp.where(smooth, root_h * root_g, held_h * held_g)
+    large = p_sin - theta * (g - h) / 2
     t2 = theta**2
     series = 1 - t2 / 10 * (1 - t2 / 28 * (1 - t2 / 54 * (1 - t2 / 88)))
     small = (g + h) / 6 * theta * t2 * series
@@ -88,19 +108,20 @@ def relu_recursion(
         carry = s * q1, s * q2, s * h - l2 * p_bend, s * g + l2 * p_bend, t
         return _add_bias(*carry, l2 * b0) if b0 else carry
 
-    norm1, norm2 = jnp.linalg.norm(x1, axis=1), jnp.linalg.norm(x2, axis=1)
-    u1 = x1 / jnp.where(norm1 > 0, norm1, 1)[:, None]
-    u2 = x2 / jnp.where(norm2 > 0, norm2, 1)[:, None]
-    q1, q2 = norm1**2 / n_in, norm2**2 / n_in
-    p = _product(q1, q2)
+    # A bias is an input that all examples share.
+    q1, norm1, u1 = _normalized(x1, b0)
+    q2, norm2, u2 = _normalized(x2, b0)
     # Squares of differences, not 2 - 2 <u, v>; row by row, not all (N1, N2, n_in).
     squares = lambda u: (jnp.sum((u - u2) ** 2, 1), jnp.sum((u + u2) ** 2, 1))
     chord, co_chord = jax.lax.map(lambda u: squares(u[None]), u1)
-    h, g = p * chord / 2, p * co_chord / 2
-    t = c_in * (g - h) / 2 + c_b
+    # Of a zero input p and S vanish, and only S = (G - H) / 2 has a derivative.
+    zero = (q1 == 0)[:, None] | (q2 == 0)[None]
+    odd = (co_chord - chord) / 2
+    scale = norm1[:, None] * norm2[None] / (2 * n_in)
+    h = scale * jnp.where(zero, -odd, chord)
+    g = scale * jnp.where(zero, odd, co_chord)
+    t = c_in * ((g - h) / 2 - b0) + c_b
     carry = (q1, q2, h, g, t)
-    if b0:
-        carry = _add_bias(*carry, b0)
 
     def block(carry, scales):
         new = affine(carry, scales[0] ** 2, scales[1] ** 2, c_block)
@@ -118,8 +139,23 @@ def relu_recursion(
     return nngp, ntk, kept
 
 
+def _normalized(x, bias_variance: float):
+    """Variances, norms and directions of inputs, and of the bias beside them.
+
+    A zero input has the norm 1 and the direction 0.
+    """
+    n, n_in = x.shape
+    if bias_variance:
+        bias = jnp.full((n, 1), (n_in * bias_variance) ** 0.5)
+        x = jnp.concatenate([x, bias], axis=1)
+    square = jnp.sum(x**2, axis=1)
+    norm = jnp.sqrt(jnp.where(square > 0, square, 1))
+    return square / n_in, norm, x / norm[:, None]
+
+
 def _product(q1, q2):
-    return jnp.sqrt(q1)[:, None] * jnp.sqrt(q2)[None]
+    root = lambda q: jnp.where(q > 0, jnp.sqrt(jnp.where(q > 0, q, 1)), 0)
+    return root(q1)[:, None] * root(q2)[None]
 
 
 def _covariances(carry):
