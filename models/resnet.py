@@ -9,6 +9,7 @@ import jax.numpy as jnp
 from models.activations import activation
 from models.layers import Dense
 from models.scaling import BranchScaling
+from models.statistics import activation_ratio
 
 HEADS = ("linear", "relu")
 
@@ -150,7 +151,7 @@ class _Block(nn.Module):
             self,
             squared_norm=lambda: jnp.mean(z**2, -1),
             active_fraction=lambda: jnp.mean(h > 0, -1, dtype=dtype),
-            activation_ratio=lambda: jnp.sum(h**2, -1) / jnp.sum(z**2, -1),
+            activation_ratio=lambda: activation_ratio(h, z),
         )
         variance = activation(self.activation).weight_variance
         branch = Dense(z.shape[-1], variance, **self.shared, name="dense")(h)

@@ -16,7 +16,12 @@ def layer_statistics(
     Returns a dict with
       ``squared_norm``      |z_l|^2 / n,                 l = 0..d,   (depth + 1, batch)
       ``active_fraction``   share of units with phi > 0, l = 0..d-1, (depth, batch)
-      ``activation_ratio``  |phi(z_l)|^2 / |z_l|^2,      l = 0..d-1, (depth, batch)
+      ``activation_ratio``  |phi(s_l z_l)|^2 / |z_l|^2,  l = 0..d-1, (depth, batch)
+
+    Where z_l = 0, at x = 0 or in a network that has died, no unit is active and the
+    last two are 0.  The ratio has no limit there, because that of a ReLU depends on the
+    direction of z_l: its mean over networks is one over those that live, which are the
+    ones with ``squared_norm`` > 0.
     """
     _, left = net.apply(variables, x, mutable=["intermediates"])
     sown: Any = left["intermediates"]
@@ -24,3 +29,14 @@ def layer_statistics(
     last = sown["squared_norm"][-1][None]
     blocks["squared_norm"] = jnp.concatenate([blocks["squared_norm"], last])
     return blocks
+
+
+def activation_ratio(h: jax.Array, z: jax.Array) -> jax.Array:
+    """|h|^2 / |z|^2 over the last axis, (..., n) to (...); 0 where z = 0.
+
+    In units of the largest |z_i|, whose square alone could under- or overflow.
+    """
+    size = jnp.max(jnp.abs(z), -1, keepdims=True)
+    unit = jnp.where(size > 0, size, 1)
+    square = jnp.sum((z / unit) ** 2, -1)
+    return jnp.sum((h / unit) ** 2, -1) / jnp.where(square > 0, square, 1)

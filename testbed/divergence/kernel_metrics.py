@@ -1,7 +1,9 @@
 """How far a kernel has moved, and how well it fits the targets.
 
 A kernel is a matrix on a fixed set of examples, (..., M, M'), of one output or averaged
-over outputs; leading axes broadcast, results are float64.
+over outputs; leading axes broadcast, results are float64.  Where the unit of a measure
+is 0, as the kernel of a network all of whose units have died, it is nan; inf if only
+its unit is.
 """
 
 import numpy as np
@@ -56,7 +58,8 @@ def kernel_distance(k: ArrayLike, other: ArrayLike) -> np.ndarray:
     Source: Fort et al. 2020, arXiv:2010.15110.
     """
     k, other = _wide(k), _wide(other)
-    return 0.5 * _norm(k / _norm(k, True) - other / _norm(other, True)) ** 2
+    with np.errstate(invalid="ignore"):
+        return 0.5 * _norm(k / _norm(k, True) - other / _norm(other, True)) ** 2
 
 
 def kernel_velocity(k_t: ArrayLike, k_prev: ArrayLike, dt: ArrayLike) -> np.ndarray:
@@ -96,7 +99,8 @@ def alignment(kernel: ArrayLike, y: ArrayLike) -> np.ndarray:
     """
     kernel, y = _wide(kernel), _wide(y)
     fit = np.sum(y * (kernel @ y), (-2, -1))
-    return fit / (_norm(kernel) * _norm(np.swapaxes(y, -1, -2) @ y))
+    with np.errstate(invalid="ignore"):
+        return fit / (_norm(kernel) * _norm(np.swapaxes(y, -1, -2) @ y))
 
 
 def top_eigenvalues(k: ArrayLike, count: int) -> np.ndarray:
@@ -123,7 +127,8 @@ def top_eigenvalues(k: ArrayLike, count: int) -> np.ndarray:
 
 def _relative_change(k: ArrayLike, reference: ArrayLike) -> np.ndarray:
     k, reference = _wide(k), _wide(reference)
-    return _norm(k - reference) / _norm(reference)
+    with np.errstate(divide="ignore", invalid="ignore"):
+        return _norm(k - reference) / _norm(reference)
 
 
 def _norm(k: np.ndarray, keepdims: bool = False) -> np.ndarray:

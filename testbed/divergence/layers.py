@@ -40,12 +40,14 @@ def log_norm(squared_norm: ArrayLike) -> np.ndarray:
         `models` gives it.
 
     Returns:
-      The same shape; 0 at l = 0.
+      The same shape; 0 at l = 0.  -inf where z_l = 0, in a network that has died; nan
+      where z_0 = 0, of the input 0, which has no unit.
 
     Source: Li, Nica & Roy 2021, arXiv:2106.04013.
     """
-    log = np.log(np.asarray(squared_norm, np.float64))
-    return log - log[..., :1, :]
+    with np.errstate(divide="ignore", invalid="ignore"):  # -inf and nan are the answer
+        log = np.log(np.asarray(squared_norm, np.float64))
+        return log - log[..., :1, :]
 
 
 def _difference(a: ArrayLike, b: ArrayLike) -> jax.Array:

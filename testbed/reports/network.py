@@ -4,6 +4,7 @@ import numpy as np
 from matplotlib.axes import Axes
 
 from testbed.config import Config
+from testbed.divergence import log_norm
 from testbed.laws import LayerLaw, layer_law
 from testbed.networks import branch_scaling
 from testbed.reports import captions, style
@@ -105,8 +106,8 @@ def _log_norms(ax: Axes, record: Record, moments, law: LayerLaw | None) -> None:
     for place, label, kind in moments:
         squared = record.known(place, "finite/layers/squared_norm")
         if squared is not None:
-            log = np.log(np.maximum(np.asarray(squared, np.float64), 1e-300))
-            _over_networks(ax, log - log[:, :1], label, kind, shade=place == 0)
+            log = np.ma.masked_invalid(log_norm(squared))  # -inf: dead, left out
+            _over_networks(ax, log, label, kind, shade=place == 0)
             drawn = True
     if not drawn:
         return nothing(ax, "not measured\n(kernel.probes is 0)")

@@ -28,7 +28,7 @@ class Layer(NamedTuple):
 
     Attributes:
       log_norm: log(|z_l|^2 / |z_0|^2), float64; -inf once a network is dead.
-      activation_ratio: |phi(s_l z_l)|^2 / |z_l|^2.
+      activation_ratio: |phi(s_l z_l)|^2 / |z_l|^2; 0 once a network is dead.
       active_fraction: share of units with phi > 0.
       alive: z_l != 0.
     """

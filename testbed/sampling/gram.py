@@ -41,7 +41,7 @@ class GramLayer(NamedTuple):
 
     @property
     def correlation(self) -> jax.Array:
-        """Cosines of the angles between inputs, (..., k, k)."""
+        """Cosines of the angles between inputs, (..., k, k); nan where z^i = 0."""
         norm = jnp.sqrt(jnp.diagonal(self.gram, axis1=-2, axis2=-1))
         return self.gram / (norm[..., :, None] * norm[..., None, :])
 
@@ -63,7 +63,7 @@ def sample_gram(
     Raises:
       UserError: a Gram matrix that is none, fewer than one sample, a bad network.
     """
-    check_samples(samples, 1)
+    samples = check_samples(samples, 1)
     gram = np.asarray(gram, np.float64)
     _check_gram(gram)
     shape, scales = describe(net)

@@ -10,6 +10,8 @@ import numpy as np
 class Moments(NamedTuple):
     """Moments of a statistic over networks; arrays of one shape.
 
+    Of too few networks, none where all have died, a mean or variance is nan.
+
     Attributes:
       count: networks counted.
       mean: their mean.
@@ -30,34 +32,33 @@ class Moments(NamedTuple):
     @property
     def var(self) -> np.ndarray:
         """Variance over networks, unbiased."""
-        return self.m2 / np.maximum(self.count - 1, 1)
+        return _per(self.m2, self.count - 1)
 
     @property
     def skewness(self) -> np.ndarray:
         """Third standardized moment."""
-        return self.m3 / self.count / self._spread**1.5
+        return _per(self.m3, self.count) / self._spread**1.5
 
     @property
     def kurtosis(self) -> np.ndarray:
         """Fourth standardized moment; 3 for a Gaussian."""
-        return self.m4 / self.count / self._spread**2
+        return _per(self.m4, self.count) / self._spread**2
 
     @property
     def _spread(self) -> np.ndarray:
-        return np.where(self.m2 > 0, self.m2 / self.count, 1.0)
+        return np.where(self.m2 > 0, _per(self.m2, self.count), 1.0)
 
     @property
     def mean_se(self) -> np.ndarray:
         """Standard error of the mean; antithetic pairs count as one."""
-        g = np.maximum(self.groups, 2)
-        return np.sqrt(self.group_m2 / (g - 1) / g)
+        return np.sqrt(_per(_per(self.group_m2, self.groups - 1), self.groups))
 
     @property
     def var_se(self) -> np.ndarray:
         """Standard error of the variance, from the fourth moment."""
-        var = self.m2 / self.count
-        spread = np.maximum(self.m4 / self.count - var**2, 0)
-        return np.sqrt(spread / np.maximum(self.groups, 1))
+        var = _per(self.m2, self.count)
+        spread = np.maximum(_per(self.m4, self.count) - var**2, 0)
+        return np.sqrt(_per(spread, self.groups))
 
 
 def moments_of(x: jax.Array, counted: jax.Array) -> Moments:
@@ -105,7 +106,13 @@ def stack(*parts: Moments) -> Moments:
 
 
 def _weighted(values: np.ndarray, weights: np.ndarray) -> np.ndarray:
-    return (weights * values).sum(0) / np.maximum(weights.sum(0), 1)
+    return _per((weights * np.where(weights > 0, values, 0)).sum(0), weights.sum(0))
+
+
+def _per(total, count) -> np.ndarray:
+    """total / count; nan where nothing is counted."""
+    count = np.asarray(count, np.float64)
+    return np.where(count > 0, total / np.maximum(count, 1), np.nan)
 
 
 def _mean(x, counted):

@@ -71,11 +71,13 @@ def test_merged_moments_are_those_of_the_whole(copies):
 
 
 def test_nothing_to_count():
-    """No network left: counts of 0 and no nan."""
+    """No network left: counts of 0, a mean of nan, and more networks may follow."""
     empty = on_host(np.full((1, 5), -np.inf), np.zeros((1, 5), bool))
     both = merge(stack(empty, empty))
     assert both.count == both.groups == 0
-    assert all(np.isfinite(part) for part in both)
+    assert np.isnan(both.mean) and np.isnan(both.mean_se)
+    some = on_host(np.arange(5.0)[None], np.ones((1, 5), bool))
+    close(merge(stack(both, some, empty)), some, rtol=1e-12)
 
 
 def test_standard_errors_are_honest():
@@ -202,5 +204,7 @@ def test_four_devices_give_the_networks_of_one(tmp_path):
 
 def test_too_few_samples_are_refused():
     """A variance needs two networks."""
-    with pytest.raises(UserError, match="^samples=1: must be at least 2"):
+    with pytest.raises(
+        UserError, match="^samples=1: must be a whole number of at least 2"
+    ):
         LayerSampler(NET).moments(KEY, 1)
