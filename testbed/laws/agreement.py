@@ -12,6 +12,7 @@ import numpy as np
 from numpy.typing import ArrayLike
 from scipy import special, stats
 
+from testbed.arguments import number
 from testbed.errors import UserError
 from testbed.laws.law import Law
 
@@ -248,9 +249,8 @@ def second_moment(log_r: ArrayLike, reference: float) -> SecondMoment:
     if not (x < np.inf).all() or np.isneginf(x).all():
         rule = "must be finite, or -inf for some"
         raise UserError("samples", len(x), rule, "draw other networks")
-    if not reference >= 1:
-        rule = "must be at least 1: a second moment exceeds the mean's square"
-        raise UserError("reference", reference, rule, "give E R^2 / (E R)^2")
+    # A second moment exceeds the mean's square.
+    reference = number("reference", reference, 1, remedy="give E R^2 / (E R)^2")
     beta = np.log(reference)
     deciding = len(x) * stats.norm.sf(2 * np.sqrt(beta))
     if deciding < 100:

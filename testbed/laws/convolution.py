@@ -15,6 +15,7 @@ import numpy as np
 from numpy.typing import ArrayLike
 from scipy import integrate
 
+from testbed.arguments import number, numbers, whole
 from testbed.errors import UserError, check_name
 from testbed.laws.diffusion import Branch, Coefficients
 
@@ -46,7 +47,7 @@ def conv_coefficients(
 
     Source: eq. (23), Assumption 10, Theorem 10, Corollaries 11-13.
     """
-    inner = _covariance_of_positions(inner, kernel, padding)
+    inner, kernel = _covariance_of_positions(inner, kernel, padding)
     s = branch.sigma_b**2 + branch.sigma_w**2 * _patch_sum(inner, kernel, padding)
     image = inner.shape[: inner.ndim // 2]
     diagonal = np.diag(s.reshape(np.prod(image), -1)).reshape(image)
@@ -82,8 +83,10 @@ def conv_second_moments(
     Source: derived here from Theorem 10's SDE.
     """
     branch.require_symmetric()
-    branch.strength(time)
-    initial = _covariance_of_positions(initial, kernel, padding)
+    time = number("time", time, 0)
+    initial, kernel = _covariance_of_positions(initial, kernel, padding)
+    if time == 0:
+        return initial
 
     def rate(_, q):
         q = q.reshape(initial.shape)
@@ -95,16 +98,19 @@ def conv_second_moments(
     return solution.y[:, -1].reshape(initial.shape)
 
 
-def _covariance_of_positions(value: ArrayLike, kernel: int, padding: str) -> np.ndarray:
-    array = np.asarray(value, np.float64)
+def _covariance_of_positions(
+    value: ArrayLike, kernel: int, padding: str
+) -> tuple[np.ndarray, int]:
+    array = numbers("covariance", value)
     half = array.ndim // 2
     if array.ndim == 0 or array.shape[:half] != array.shape[half:]:
         rule = "must have the image's shape twice"
         raise UserError("covariance", array.shape, rule, "give (*image, *image)")
-    if kernel < 1 or kernel % 2 == 0:
-        raise UserError("kernel", kernel, "must be odd and at least 1", "e.g. 3")
+    kernel = whole("kernel", kernel, remedy="e.g. 3")
+    if kernel % 2 == 0:
+        raise UserError("kernel", kernel, "must be odd", "e.g. 3")
     check_name("padding", padding, ("zero", "circular"))
-    return array
+    return array, kernel
 
 
 def _patch_sum(q: np.ndarray, kernel: int, padding: Padding) -> np.ndarray:

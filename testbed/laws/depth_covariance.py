@@ -19,13 +19,15 @@ which also serves c = 0); Hayou 2024 (JMLR), Theorems 1 and 2, for general a_l.
 """
 
 from collections.abc import Callable
+from typing import cast
 
 import numpy as np
 from numpy.typing import ArrayLike
 from scipy import integrate, stats
-from scipy.stats.distributions import rv_frozen
 
+from testbed.arguments import number, numbers
 from testbed.errors import UserError
+from testbed.laws.law import Law
 
 
 def relu_correlation(c: ArrayLike) -> np.ndarray:
@@ -41,9 +43,7 @@ def relu_correlation(c: ArrayLike) -> np.ndarray:
 
     Source: arXiv:2302.00453; equally kappa_1 of Cho & Saul 2009.
     """
-    c = np.asarray(c, np.float64)
-    if not (np.abs(c) <= 1).all():
-        raise UserError("c", c, "must lie in [-1, 1]", "divide by both norms")
+    c = numbers("c", c, -1, 1, remedy="divide by both norms")
     return (c * np.arcsin(c) + np.sqrt(1 - c**2)) / np.pi + c / 2
 
 
@@ -98,13 +98,13 @@ def angle_flow(angle: ArrayLike, times: ArrayLike) -> np.ndarray:
 
     Source: derived here, from c' = (f(c) - c)/2.
     """
-    angle = np.asarray(angle, np.float64)
+    angle = numbers("angle", angle, remedy="give theta_0")
     if not ((angle >= 0) & (angle < np.pi)).all():
         rule, remedy = (
             "must lie in [0, pi)",
             "theta' is infinite at pi: use covariances",
         )
-        raise UserError("angle", angle, rule, remedy)
+        raise UserError("angle", float(angle.max()), rule, remedy)
 
     def rate(_, theta):
         safe = np.where(theta < 0.01, 1.0, theta)
@@ -170,7 +170,7 @@ def elapsed_time(squares: ArrayLike) -> np.ndarray:
     return np.concatenate([[0.0], np.cumsum(_checked_squares(squares))])
 
 
-def gaussian_limit(variance: float, time: float = 1.0) -> rv_frozen:
+def gaussian_limit(variance: float, time: float = 1.0) -> Law:
     """Law of one unit, and so of the whole layer's entries: N(0, q_0 e^{t/2}).
 
     At infinite width the diffusion of `infinite_depth` is dX = sqrt(E phi(X)^2) dB; the
@@ -185,10 +185,8 @@ def gaussian_limit(variance: float, time: float = 1.0) -> rv_frozen:
 
     Source: derived here; the variance is that of arXiv:2302.00453, Theorem 2.
     """
-    times = _checked_times(time)
-    return stats.norm(
-        0, np.sqrt(_positive("variance", variance)) * np.exp(times[0] / 4)
-    )
+    std = number("variance", variance, above=0) ** 0.5
+    return cast(Law, stats.norm(0, std * np.exp(number("time", time, 0) / 4)))
 
 
 def variance_flow(
@@ -217,7 +215,7 @@ def variance_flow(
       >>> print(variance_flow(lambda x: x, 1.0, [0.0, 1.0]).round(6))
       [1.       2.718282]
     """
-    start = np.array([_positive("variance", variance)])
+    start = np.array([number("variance", variance, above=0)])
     nodes, weights = np.polynomial.hermite_e.hermegauss(128)
     rate = lambda _, v: weights @ phi(np.sqrt(v) * nodes) ** 2 / weights.sum()
     return _solve(lambda t, v: np.array([rate(t, v)]), start, times, scale=start)[:, 0]
@@ -239,39 +237,30 @@ def _solve(rate: Callable, start: np.ndarray, times: ArrayLike, scale: np.ndarra
 
 
 def _checked_times(times: ArrayLike) -> np.ndarray:
-    array = np.atleast_1d(np.asarray(times, np.float64))
-    ordered = array.ndim == 1 and (np.diff(array, prepend=0) >= 0).all()
-    if not (array.size and ordered and np.isfinite(array).all()):
-        raise UserError("times", times, "must be finite, >= 0, increasing", "sort them")
+    array = np.atleast_1d(numbers("times", times, 0))
+    if array.ndim != 1 or not array.size or (np.diff(array) < 0).any():
+        raise UserError("times", array.tolist(), "must be increasing", "sort them")
     return array
 
 
 def _checked_squares(squares: ArrayLike) -> np.ndarray:
-    array = np.asarray(squares, np.float64)
-    if array.ndim != 1 or not ((array >= 0) & np.isfinite(array)).all():
-        rule = "must be a vector of finite numbers >= 0"
-        raise UserError("squares", squares, rule, "give a_l^2 of every layer")
+    array = numbers("squares", squares, 0, remedy="give a_l^2 of every layer")
+    if array.ndim != 1:
+        rule = f"must be a vector, but has shape {array.shape}"
+        raise UserError("squares", "[...]", rule, "give a_l^2 of every layer")
     return array
 
 
 def _checked_pairs(q_aa, q_ab, q_bb) -> tuple[np.ndarray, np.ndarray]:
     """sqrt(q_aa q_bb) and q_ab in their common shape."""
-    q_aa, q_ab, q_bb = np.broadcast_arrays(
-        *(np.asarray(q, np.float64) for q in (q_aa, q_ab, q_bb))
-    )
-    for field, value in (("q_aa", q_aa), ("q_bb", q_bb)):
-        if not ((value > 0) & np.isfinite(value)).all():
-            rule = "must be positive and finite"
-            raise UserError(field, value, rule, "leave out inputs that are 0")
+    remedy = "leave out inputs that are 0"
+    q_aa = numbers("q_aa", q_aa, above=0, remedy=remedy)
+    q_bb = numbers("q_bb", q_bb, above=0, remedy=remedy)
+    q_aa, q_ab, q_bb = np.broadcast_arrays(q_aa, numbers("q_ab", q_ab), q_bb)
     product = np.sqrt(q_aa * q_bb)
     # Rounding may put parallel inputs slightly outside.
     if not (np.abs(q_ab) <= product * (1 + 1e-12)).all():
         rule = "must not exceed sqrt(q_aa q_bb)"
-        raise UserError("q_ab", q_ab, rule, "use <a, b> / d_in as for |a|^2 / d_in")
+        wrong = float(q_ab[np.abs(q_ab) > product * (1 + 1e-12)][0])
+        raise UserError("q_ab", wrong, rule, "use <a, b> / d_in as for |a|^2 / d_in")
     return product, q_ab
-
-
-def _positive(field: str, value: float) -> float:
-    if not (np.isfinite(value) and value > 0):
-        raise UserError(field, value, "must be positive and finite", "give it a value")
-    return float(value)

@@ -16,13 +16,15 @@ processes", arXiv:1905.11065; equation numbers are those of the extended journal
 
 import dataclasses
 from collections.abc import Callable
-from typing import Any, NamedTuple
+from typing import NamedTuple, cast
 
 import numpy as np
 from numpy.typing import ArrayLike
 from scipy import stats
 
+from testbed.arguments import number, numbers
 from testbed.errors import UserError
+from testbed.laws.law import Law, with_points
 
 Elementwise = Callable[[np.ndarray], np.ndarray]
 
@@ -43,8 +45,7 @@ class Nonlinearity:
 
     def __post_init__(self):
         for field, value in dataclasses.asdict(self).items():
-            if not np.isfinite(value):
-                raise UserError(field, value, "must be finite", "phi must be smooth")
+            number(field, value, remedy="phi must be smooth")
         if self.slope == 0:
             rule = "must not be 0: the limit has no noise"
             raise UserError("slope", self.slope, rule, "take a phi with phi'(0) != 0")
@@ -79,10 +80,8 @@ class Branch:
     sigma_b: float = 1.0
 
     def __post_init__(self):
-        if not 0 < self.sigma_w < np.inf:
-            raise UserError("sigma_w", self.sigma_w, "must be positive", "e.g. 1.0")
-        if not 0 <= self.sigma_b < np.inf:
-            raise UserError("sigma_b", self.sigma_b, "must be 0 or more", "e.g. 0.0")
+        number("sigma_w", self.sigma_w, above=0, remedy="e.g. 1.0")
+        number("sigma_b", self.sigma_b, 0, remedy="e.g. 0.0")
 
     @property
     def ratio(self) -> float:
@@ -91,9 +90,7 @@ class Branch:
 
     def strength(self, time: ArrayLike = 1.0) -> np.ndarray:
         """C = phi'(0)^2 sigma_w^2 T."""
-        time = np.asarray(time, np.float64)
-        if not np.all((time >= 0) & np.isfinite(time)):
-            raise UserError("time", time, "must be 0 or more, finite", "e.g. time=1")
+        time = numbers("time", time, 0, remedy="e.g. time=1")
         return self.phi.slope**2 * self.sigma_w**2 * time
 
     def growth(self, time: ArrayLike = 1.0) -> np.ndarray:
@@ -249,27 +246,30 @@ def jacobian_second_moment(branch: Branch, time: ArrayLike = 1.0) -> np.ndarray:
     return branch.growth(time)
 
 
-def log_determinant_law(branch: Branch, time: ArrayLike = 1.0) -> Any:
+def log_determinant_law(branch: Branch, time: ArrayLike = 1.0) -> Law:
     """log |det dx_T/dx_0| ~ N(-C/2, C), whatever D; phi''(0) = 0, psi = identity.
 
     Args:
       branch: phi, sigma_w, sigma_b; sigma_b plays no part.
-      time: T > 0, any shape.
+      time: T, any shape.
 
     Returns:
-      A frozen `scipy.stats.norm`.
+      A frozen `scipy.stats.norm`; at T = 0 the `Point` 0.
 
     Raises:
-      UserError: phi''(0) != 0 or time <= 0.
+      UserError: phi''(0) != 0 or time < 0.
 
     Source: derived here from Theorem 14's SDE: d log|det g| = tr dM - tr d[M]/2 for
     dg = dM g, and both traces are free of D.
     """
     branch.require_symmetric()
     strength = branch.strength(time)
-    if not np.all(strength > 0):
-        raise UserError("time", time, "must be positive", "at time 0 the law is 0")
-    return stats.norm(-strength / 2, np.sqrt(strength))
+
+    def law(certain: np.ndarray) -> Law:
+        std = np.sqrt(np.where(certain, 1.0, strength))
+        return cast(Law, stats.norm(-strength / 2, std))
+
+    return with_points(law, strength == 0, 0.0)
 
 
 def never_explodes(phi: Nonlinearity, growth: float) -> bool:
@@ -289,13 +289,12 @@ def never_explodes(phi: Nonlinearity, growth: float) -> bool:
 
     Source: Remark 8.
     """
-    if not growth >= 0:
-        raise UserError("growth", growth, "must be 0 or more", "0 if psi is bounded")
+    growth = number("growth", growth, 0, remedy="0 if psi is bounded")
     return growth <= (1.0 if phi.curvature == 0 else 0.5)
 
 
 def _shaped(field: str, value: ArrayLike, shape: tuple[int | None, ...]) -> np.ndarray:
-    array = np.asarray(value, np.float64)
+    array = numbers(field, value)
     fits = array.ndim == len(shape) and all(
         want in (None, have) for want, have in zip(shape, array.shape, strict=True)
     )

@@ -22,6 +22,7 @@ import numpy as np
 from numpy.typing import ArrayLike
 from scipy import integrate, stats
 
+from testbed.arguments import number, numbers, whole
 from testbed.errors import UserError
 from testbed.laws.diffusion import Branch
 
@@ -67,10 +68,8 @@ def moments(
       >>> print(f"{m:.5f} {q:.5f}")
       1.79340 4.00966
     """
-    _, mean, square = np.broadcast_arrays(
-        np.asarray(time, np.float64), *_checked_moments(mean, square)
-    )
-    growth = branch.growth(time)
+    growth, time = branch.growth(time), np.asarray(time, np.float64)
+    _, mean, square = np.broadcast_arrays(growth, *_checked_moments(mean, square))
     curvature, slope2 = branch.phi.curvature, branch.phi.slope**2
     if curvature == 0:
         return Moments(mean, square + (square + branch.ratio) * (growth - 1))
@@ -80,8 +79,8 @@ def moments(
         raise UserError("time", time, rule, "stop earlier, or use a smaller input")
     u, k = _conserved(branch, mean, square)
     sigma_w, root = branch.sigma_w, np.sqrt(np.abs(k))
-    angle = root * sigma_w * np.asarray(time) / 2
-    w = sigma_w * np.asarray(time) / 2
+    w = sigma_w * time / 2
+    angle = root * w
     moving = angle > 1e-8  # below, tan(angle) is the angle
     turn = np.where(k > 0, np.tan(angle), np.tanh(angle))
     w = np.where(moving, turn / np.where(moving, root, 1.0), w)
@@ -152,7 +151,8 @@ def overlaps(
 
     Source: Proposition 18, solved here.
     """
-    mean, overlap = np.asarray(mean, np.float64), np.asarray(overlap, np.float64)
+    mean, overlap = numbers("mean", mean), numbers("overlap", overlap)
+    time = number("time", time, 0)
     if mean.ndim != 1 or overlap.shape != mean.shape * 2:
         rule = f"must be square, of the size of mean, which is {mean.shape}"
         raise UserError("overlap", overlap.shape, rule, "give lam_0 of all pairs")
@@ -190,7 +190,7 @@ def unit_law(branch: Branch, x0: ArrayLike, unit: int = 0, time: float = 1.0) ->
       (inputs, inputs).
 
     Raises:
-      UserError: x0 of another shape, or as `moments`.
+      UserError: x0 of another shape, no such unit, or as `moments`.
 
     Source: Proposition 19, eq. (40).
 
@@ -200,10 +200,13 @@ def unit_law(branch: Branch, x0: ArrayLike, unit: int = 0, time: float = 1.0) ->
       >>> print(law.mean, law.cov.round(4).tolist())
       [0. 1.] [[1.7183, 1.7183], [1.7183, 3.4366]]
     """
-    x0 = np.asarray(x0, np.float64)
+    x0, unit = numbers("x0", x0), whole("unit", unit, 0)
     if x0.ndim not in (1, 2) or x0.size == 0:
         raise UserError("x0", x0.shape, "must be (inputs, D) or (inputs,)", "reshape")
     x0 = x0.reshape(len(x0), -1)
+    if unit >= x0.shape[1]:
+        rule = f"must be below D = {x0.shape[1]}"
+        raise UserError("unit", unit, rule, "units count from 0")
     mean, overlap = x0.mean(axis=1), x0 @ x0.T / x0.shape[1]
     end = moments(branch, mean, np.diag(overlap), time).mean
     grown = overlaps(branch, mean, overlap, time) - overlap
@@ -230,7 +233,7 @@ def output_correlation(branch: Branch, z: ArrayLike, z_other: ArrayLike) -> np.n
     Source: derived here from eq. (40).
     """
     branch.require_symmetric()
-    z, z_other = np.asarray(z, np.float64), np.asarray(z_other, np.float64)
+    z, z_other = numbers("z", z), numbers("z_other", z_other)
     r = branch.ratio
     if r == 0 and not (np.all(z) and np.all(z_other)):
         rule = "must not be 0 without biases: the unit stays 0"
@@ -277,10 +280,9 @@ def depth_bias(
       -10.70
     """
     branch.require_symmetric()
-    if depth < 1:
-        raise UserError("depth", depth, "must be at least 1", "count residual blocks")
-    lam, q = np.asarray(lam, np.float64), np.asarray(q, np.float64)
-    q_other = q if q_other is None else np.asarray(q_other, np.float64)
+    depth = whole("depth", depth, remedy="count residual blocks")
+    lam, q = numbers("lam", lam), numbers("q", q, 0)
+    q_other = q if q_other is None else numbers("q_other", q_other, 0)
     phi, r, s2 = branch.phi, branch.ratio, branch.sigma_w**2
     growth, step = branch.growth(time), np.asarray(time) / depth
     fourth = (
@@ -293,9 +295,7 @@ def depth_bias(
 def _checked_moments(
     mean: ArrayLike, square: ArrayLike
 ) -> tuple[np.ndarray, np.ndarray]:
-    mean, square = np.asarray(mean, np.float64), np.asarray(square, np.float64)
-    if not (np.all(np.isfinite(mean)) and np.all(np.isfinite(square))):
-        raise UserError("mean", mean, "must be finite, like square", "check the input")
+    mean, square = numbers("mean", mean), numbers("square", square)
     if not np.all(square >= mean**2 * (1 - 1e-12)):
         raise UserError("square", square, "must be at least mean^2", "it is |x|^2/D")
     return mean, square

@@ -13,7 +13,7 @@ from typing import NamedTuple
 import numpy as np
 from numpy.typing import ArrayLike
 
-from testbed.errors import UserError
+from testbed.arguments import number, numbers
 from testbed.laws.diffusion import Branch
 
 
@@ -49,7 +49,7 @@ def increment_kernels(
     """
     branch.require_symmetric()
     growth, strength, r = branch.growth(time), branch.strength(time), branch.ratio
-    start = np.asarray(overlap, np.float64) + r
+    start = numbers("overlap", overlap) + r
     biases = r * (growth - 1) + np.zeros_like(start)
     weights = start * strength * growth - biases
     return IncrementKernels(start * (growth - 1), weights, biases)
@@ -90,10 +90,9 @@ def completed_kernels(
 
     Source: eqs. (41)-(43).
     """
-    for field, value in (("input_std", input_std), ("output_std", output_std)):
-        if not 0 < value < np.inf:
-            raise UserError(field, value, "must be positive", "e.g. 1.0")
-    overlap = input_std**2 * np.asarray(inner, np.float64)
+    input_std = number("input_std", input_std, above=0, remedy="e.g. 1.0")
+    output_std = number("output_std", output_std, above=0, remedy="e.g. 1.0")
+    overlap = input_std**2 * numbers("inner", inner)
     inside = increment_kernels(branch, overlap, time)
     output = overlap + inside.nngp
     # A's gradient passes through every layer, which multiplies <x_0, x_0'>/D by E.

@@ -15,21 +15,22 @@ import numpy as np
 from numpy.typing import ArrayLike
 from scipy import stats
 
-from testbed.errors import UserError
-from testbed.laws.law import Law
+from testbed.arguments import branch_weights, numbers, wholes
+from testbed.laws.law import FrozenLaw, Law, with_points
 
 
 @dataclasses.dataclass(frozen=True, eq=False)
-class LogRatioLaw:
+class LogRatioLaw(FrozenLaw):
     """log of a ratio of squared norms of two n-vectors of Gaussian pairs.
 
-        X = log(|v|^2 / |u|^2) = loc + 2 asinh(sqrt((1 - rho^2) / n) T),   T ~ t_n,
+        X = log(|v|^2 / |u|^2) = loc + 2 asinh(sqrt(apart / n) T),   T ~ t_n,
 
-    (u_i, v_i) independent over i, of variances 1 and e^loc and correlation rho.
+    (u_i, v_i) independent over i, of variances 1 and e^loc and correlation rho, with
+    apart = 1 - rho^2.
 
     Attributes:
       width: n; this and the others may be arrays that broadcast.
-      rho: correlation of u_i and v_i; |rho| < 1.
+      apart: 1 - rho^2, in (0, 1]: of a rho near 1, rho itself has lost it in rounding.
       loc: log of the ratio of variances.
 
     Source: the density of the ratio (Bose 1935, Finney 1938) is, in w = X - loc,
@@ -37,55 +38,43 @@ class LogRatioLaw:
     """
 
     width: Any
-    rho: Any
+    apart: Any
     loc: Any = 0.0
 
-    @property
-    def _scale(self) -> Any:
-        return np.sqrt((1 - np.asarray(self.rho) ** 2) / self.width)
-
-    def _half(self, x: ArrayLike) -> np.ndarray:
-        # Far beyond all mass; cosh and sinh of more would overflow.
-        return np.clip((np.asarray(x, np.float64) - self.loc) / 2, -300, 300)
-
-    def _student(self, x: ArrayLike) -> np.ndarray:
-        return np.sinh(self._half(x)) / self._scale
-
     def mean(self) -> Any:
-        """E X, by symmetry `loc`."""
-        return self.loc
+        """E X, by symmetry `loc`, in the law's whole shape."""
+        return (np.asarray(self.loc, np.float64) + 0 * self._scale)[()]
 
     def var(self) -> Any:
         """Var X, see `log_ratio_var`."""
-        return log_ratio_var(self.width, self.rho)
+        return (log_ratio_var(self.width, self.apart) + 0 * self.mean())[()]
 
-    def std(self) -> Any:
-        """Standard deviation of X."""
-        return np.sqrt(self.var())
+    @property
+    def _scale(self) -> Any:
+        return np.sqrt(np.asarray(self.apart, np.float64) / self.width)
 
-    def pdf(self, x: ArrayLike) -> np.ndarray:
-        """Density at x."""
+    def _half(self, x: np.ndarray) -> np.ndarray:
+        # Far beyond all mass; cosh and sinh of more would overflow.
+        return np.clip((x - self.loc) / 2, -300, 300)
+
+    def _student(self, x: np.ndarray) -> np.ndarray:
+        return np.sinh(self._half(x)) / self._scale
+
+    def _pdf(self, x: np.ndarray) -> np.ndarray:
         slope = np.cosh(self._half(x)) / 2 / self._scale
         return stats.t.pdf(self._student(x), self.width) * slope
 
-    def cdf(self, x: ArrayLike) -> np.ndarray:
-        """P(X <= x)."""
+    def _cdf(self, x: np.ndarray) -> np.ndarray:
         return stats.t.cdf(self._student(x), self.width)
 
-    def ppf(self, q: ArrayLike) -> np.ndarray:
-        """The x with cdf(x) = q."""
+    def _sf(self, x: np.ndarray) -> np.ndarray:
+        return stats.t.sf(self._student(x), self.width)
+
+    def _ppf(self, q: np.ndarray) -> np.ndarray:
         return self.loc + 2 * np.arcsinh(self._scale * stats.t.ppf(q, self.width))
 
-    def rvs(
-        self,
-        size: int | tuple[int, ...] = 1,
-        random_state: int | np.random.Generator | None = None,
-    ) -> np.ndarray:
-        """Independent draws."""
-        return self.ppf(np.random.default_rng(random_state).random(size))
 
-
-def log_ratio_var(width: ArrayLike, rho: ArrayLike) -> np.ndarray:
+def log_ratio_var(width: ArrayLike, apart: ArrayLike) -> np.ndarray:
     """Variance of `LogRatioLaw`, about 4 (1 - rho^2) / n, for arrays that broadcast.
 
     With T = sqrt(n) sinh u, u has density proportional to cosh(u)^-n, and
@@ -93,50 +82,64 @@ def log_ratio_var(width: ArrayLike, rho: ArrayLike) -> np.ndarray:
         Var = 4 E asinh^2(sqrt(1 - rho^2) sinh u),
 
     by the trapezoid rule, which converges geometrically here.
+
+    Args:
+      width: n, of any shape.
+      apart: 1 - rho^2, in [0, 1].
+
+    Returns:
+      The broadcast shape.
+
+    Raises:
+      UserError: a width below 1 or not whole, or apart outside of [0, 1].
     """
-    n = np.asarray(width, np.float64)[..., None]
+    n = wholes("width", width)[..., None].astype(np.float64)
+    apart = numbers("apart", apart, 0, 1, remedy="give 1 - rho^2")
     reach = np.minimum(40.0, 9 / np.sqrt(n) + 45 / n)  # cosh(u)^-n < 1e-17 beyond
     u = reach * np.linspace(-1, 1, 2001)
     weight = np.exp(-n * np.log(np.cosh(u)))
     weight /= weight.sum(-1, keepdims=True)
-    root = np.sqrt(1 - np.asarray(rho, np.float64)[..., None] ** 2)
+    root = np.sqrt(apart)[..., None]
     return 4 * np.sum(weight * np.arcsinh(root * np.sinh(u)) ** 2, -1)
 
 
 def gaussian_log_norm(
     width: ArrayLike, depth: ArrayLike, alpha: float, lam: float
-) -> LogRatioLaw:
+) -> Law:
     """Infinite-width law of log(|z_d|^2 / |z_0|^2), of vanilla and Balanced alike.
 
     Its mean is d log r^2 and its variance about 4 (1 - c^{2d}) / n: it does not widen
-    with depth.
+    with depth.  At lam = 0, and at d = 0, nothing is random and the law is the `Point`
+    d log alpha^2.
 
     Args:
       width: n, of any shape that broadcasts with that of depth.
       depth: d.
       alpha: weight of the skip.
-      lam: weight of the branch; not 0.
+      lam: weight of the branch.
+
+    Returns:
+      A `LogRatioLaw`, or a `Point`.
 
     Raises:
-      UserError: a size below 1, or lam = 0.
+      UserError: a width below 1 or depth below 0, one that is not whole, a weight that
+        is not finite, or alpha = lam = 0.
 
     Example:
       >>> law = gaussian_log_norm(64, 64, 0.5**0.5, 0.5**0.5)
       >>> print(f"{law.mean():.4f} {law.var():.4f}")
       0.0000 0.0615
     """
-    _check_size("width", width)
-    _check_size("depth", depth)
-    r2 = alpha**2 + lam**2
-    if lam == 0 or not np.isfinite(r2):
-        rule = "must be finite and not 0, alpha finite"
-        raise UserError("lam", lam, rule, "give the branch a weight")
-    depth = np.asarray(depth, np.float64)
-    rho = (alpha / np.sqrt(r2)) ** depth
-    if not np.all(np.abs(rho) < 1):
-        rule = f"is lost in rounding beside alpha={alpha}"
-        raise UserError("lam", lam, rule, "give the branch more weight")
-    return LogRatioLaw(np.asarray(width), rho, depth * np.log(r2))
+    width, depth = wholes("width", width), wholes("depth", depth, 0)
+    log_c2, log_r2 = _log_squares(alpha, lam)
+    # d log c^2 as it is: at alpha = 0 it is -inf, but 0 at depth 0.
+    apart = -np.expm1(np.where(depth == 0, 0.0, np.maximum(depth, 1) * log_c2))
+    loc = depth * log_r2 + 0.0 * width
+
+    def law(certain: np.ndarray) -> Law:
+        return LogRatioLaw(width, np.where(certain, 1.0, apart), loc)
+
+    return with_points(law, (apart == 0) & (width > 0), loc)
 
 
 def gaussian_log_hidden(
@@ -144,41 +147,57 @@ def gaussian_log_hidden(
 ) -> Law:
     """Infinite-width law of log(|z_d|^2 / n): log(r^{2d} chi^2_n / n).
 
-    Raises:
-      UserError: a size below 1, or alpha = lam = 0.
-    """
-    _check_size("width", width)
-    return _log_chi2(depth, alpha, lam, np.asarray(width), np.log(width))
-
-
-def gaussian_log_output(depth: ArrayLike, alpha: float, lam: float, n_out: int) -> Law:
-    """Infinite-width law of log|z_out|^2 for |x|^2 = n_in: log(r^{2d} chi^2_{n_out}).
-
-    The density is e^{kt/2} exp(-e^t/2) / (2^{k/2} Gamma(k/2)), k = n_out, at r = 1; its
-    variance psi'(k/2) does not depend on depth.
+    Args:
+      width: n, of any shape that broadcasts with that of depth.
+      depth: d.
+      alpha: weight of the skip.
+      lam: weight of the branch.
 
     Returns:
       A frozen `scipy.stats.loggamma`.
 
     Raises:
-      UserError: a size below 1, or alpha = lam = 0.
+      UserError: as `gaussian_log_norm`.
     """
-    return _log_chi2(depth, alpha, lam, n_out, 0.0)
+    width = wholes("width", width)
+    return _log_chi2(depth, alpha, lam, width, np.log(width))
+
+
+def gaussian_log_output(
+    depth: ArrayLike, alpha: float, lam: float, n_out: ArrayLike
+) -> Law:
+    """Infinite-width law of log|z_out|^2 for |x|^2 = n_in: log(r^{2d} chi^2_{n_out}).
+
+    The density is e^{kt/2} exp(-e^t/2) / (2^{k/2} Gamma(k/2)), k = n_out, at r = 1; its
+    variance psi'(k/2) does not depend on depth.
+
+    Args:
+      depth: d, of any shape.
+      alpha: weight of the skip.
+      lam: weight of the branch.
+      n_out: k, number of outputs, of any shape that broadcasts with that of depth.
+
+    Returns:
+      A frozen `scipy.stats.loggamma`.
+
+    Raises:
+      UserError: as `gaussian_log_norm`, or n_out < 1.
+    """
+    return _log_chi2(depth, alpha, lam, wholes("n_out", n_out), 0.0)
 
 
 def _log_chi2(depth, alpha, lam, dof, log_divisor) -> Law:
-    _check_size("depth", depth)
-    _check_size("n_out", dof)
-    r2 = alpha**2 + lam**2
-    if not (r2 > 0 and np.isfinite(r2)):
-        rule = "alpha and lam must be finite and not both 0"
-        raise UserError("lam", lam, rule, "give lam or alpha a value")
-    law = stats.loggamma(
-        dof / 2, loc=np.asarray(depth) * np.log(r2) + np.log(2) - log_divisor
-    )
-    return cast(Law, law)
+    depth = wholes("depth", depth, 0)
+    _, log_r2 = _log_squares(alpha, lam)
+    loc = depth * log_r2 + np.log(2) - log_divisor
+    return cast(Law, stats.loggamma(dof / 2, loc=loc))
 
 
-def _check_size(name: str, value: ArrayLike) -> None:
-    if np.any(np.asarray(value) < 1):
-        raise UserError(name, value, "must be at least 1", "use 1 or more")
+def _log_squares(alpha: Any, lam: Any) -> tuple[float, float]:
+    """log c^2, c = alpha / r, and log r^2; no digit lost where lam is small."""
+    alpha, lam = branch_weights(alpha, lam)
+    log_r2 = 2 * float(np.log(np.hypot(alpha, lam)))
+    if alpha == 0:
+        return -np.inf, log_r2
+    with np.errstate(over="ignore"):
+        return -float(np.log1p(np.square(lam / alpha))), log_r2

@@ -22,10 +22,10 @@ from typing import cast
 import numpy as np
 from numpy.typing import ArrayLike
 from scipy import integrate, special, stats
-from scipy.stats.distributions import rv_frozen
 
+from testbed.arguments import number, numbers, whole, wholes
 from testbed.errors import UserError
-from testbed.laws.law import Law
+from testbed.laws.law import Law, Point
 from testbed.laws.log_gaussian import sign_correlation
 
 
@@ -38,7 +38,7 @@ def hayou_time(branch: ArrayLike) -> np.ndarray:
     Returns:
       The same shape.
     """
-    return 2 * _checked("branch", branch, finite=True) ** 2
+    return 2 * numbers("branch", branch, remedy="give c") ** 2
 
 
 def relu_log_law(time: float = 1.0) -> Law:
@@ -47,13 +47,16 @@ def relu_log_law(time: float = 1.0) -> Law:
         N(-t/2, t): geometric Brownian motion without drift.  X_0 <= 0 never moves.
 
     Args:
-      time: t > 0.
+      time: t >= 0.
 
     Returns:
-      A frozen `scipy.stats.norm`.
+      A frozen `scipy.stats.norm`; at t = 0 the `Point` 0.
+
+    Raises:
+      UserError: a time below 0 or not finite.
     """
-    time = _positive("time", time)
-    return cast(Law, stats.norm(-time / 2, time**0.5))
+    time = number("time", time, 0)
+    return cast(Law, stats.norm(-time / 2, time**0.5)) if time else Point(0.0)
 
 
 def identity_log_law(width: int, time: float = 1.0) -> Law:
@@ -63,18 +66,20 @@ def identity_log_law(width: int, time: float = 1.0) -> Law:
 
     Args:
       width: n.
-      time: t > 0.
+      time: t >= 0.
 
     Returns:
-      A frozen `scipy.stats.norm`.
+      A frozen `scipy.stats.norm`; at t = 0 the `Point` 0.
+
+    Raises:
+      UserError: a width below 1 or not whole, a time below 0 or not finite.
     """
-    time = _positive("time", time)
-    _checked("width", width, 1, finite=True)
+    width, time = whole("width", width), number("time", time, 0)
     law = stats.norm((1 / 2 - 1 / width) * time, (time / width) ** 0.5)
-    return cast(Law, law)
+    return cast(Law, law) if time else Point(0.0)
 
 
-def identity_layer_law(width: int, depth: int, time: float = 1.0) -> rv_frozen:
+def identity_layer_law(width: int, depth: int, time: float = 1.0) -> Law:
     """Law of |Y_{l+1}|^2 / |Y_l|^2 in a linear network of finite depth, exact.
 
         (1 + g sqrt(h))^2 + h chi^2_{n-1} = h chi'^2_n(1/h),   h = t/(n L)
@@ -84,13 +89,18 @@ def identity_layer_law(width: int, depth: int, time: float = 1.0) -> rv_frozen:
     Args:
       width: n.
       depth: L.
-      time: t > 0.
+      time: t >= 0.
 
     Returns:
-      A frozen `scipy.stats.ncx2`, of mean 1 + t/L and variance 4 h + 2 n h^2.
+      A frozen `scipy.stats.ncx2`, of mean 1 + t/L and variance 4 h + 2 n h^2; at t = 0
+      the `Point` 1.
+
+    Raises:
+      UserError: a size below 1 or not whole, a time below 0 or not finite.
     """
-    step = _step(width, depth, time)
-    return stats.ncx2(width, 1 / step, scale=step)
+    width, depth, time = _network(width, depth, time)
+    step = time / (width * depth)
+    return cast(Law, stats.ncx2(width, 1 / step, scale=step)) if step else Point(1.0)
 
 
 def identity_log_moments(
@@ -106,16 +116,22 @@ def identity_log_moments(
     Args:
       width: n.
       depth: L.
-      time: t > 0.
+      time: t >= 0; at t = 0 both are 0.
 
     Returns:
       (mean, variance).
+
+    Raises:
+      UserError: a size below 1 or not whole, a time below 0 or not finite.
 
     Example:
       >>> print(f"{identity_log_moments(width=8, depth=20)[0]:.4f}")
       0.3704
     """
-    step = _step(width, depth, time)
+    width, depth, time = _network(width, depth, time)
+    if not time:
+        return 0.0, 0.0
+    step = time / (width * depth)
     count = 1 / (2 * step)
     reach = 12 * count**0.5 + 40  # what lies beyond weighs less than rounding
     j = np.arange(max(0, np.floor(count - reach)), count + reach)
@@ -143,7 +159,7 @@ def initial_log_drift(width: ArrayLike) -> np.ndarray:
     E[A_0 | R_0 > 0] = (n/2)/(1 - 2^-n); arXiv:2210.00688 announces a change of regime
     between widths 3 and 4, which this sign explains.
     """
-    width = _checked("width", width, 1)
+    width = wholes("width", width, infinite=True)
     return 0.25 / (1 - 2.0**-width) - 1 / width
 
 
@@ -162,8 +178,8 @@ def log_norm_bounds(
     Returns:
       (lower, upper) in the arguments' common shape.
     """
-    width, time = _checked("width", width, 1), _checked("time", time, 0, finite=True)
-    common = _checked("noise", noise, finite=True) / np.sqrt(width)
+    width, time = wholes("width", width, infinite=True), numbers("time", time, 0)
+    common = numbers("noise", noise) / np.sqrt(width)
     return common - time / (2 * width), common + (1 / 2 - 1 / width) * time
 
 
@@ -180,10 +196,10 @@ def log_norm_from_active(width: int, times: ArrayLike, active: ArrayLike) -> np.
     Returns:
       (..., m), 0 first.
     """
-    _checked("width", width, 1, finite=True)
-    times, active = _checked("times", times, 0, True), _checked("active", active, 0)
+    width, times = whole("width", width), numbers("times", times, 0)
+    active = numbers("active", active, 0)
     if times.ndim != 1 or list(times[:1]) != [0] or (np.diff(times) <= 0).any():
-        raise UserError("times", times, "must increase from 0", "sort them")
+        raise UserError("times", times.tolist(), "must increase from 0", "sort them")
     if active.shape[-1:] != times.shape:
         rule = f"must end in {times.shape}, one value a time"
         raise UserError("active", active.shape, rule, "average over networks only")
@@ -205,8 +221,9 @@ def inactive_units(time: ArrayLike) -> np.ndarray:
     Source: derived here, the limit of `layer_law`'s active fraction as lam^2 = t/(2 d),
     d -> infinity: (1/pi) int_0^{t/2} e^{-u/2} sqrt(1 - e^{-u}) du.
     """
-    root = np.sqrt(-np.expm1(-_checked("time", time, 0, finite=True) / 2))
-    return (np.arcsin(root) - np.exp(-np.asarray(time) / 4) * root) / np.pi
+    time = numbers("time", time, 0)
+    root = np.sqrt(-np.expm1(-time / 2))
+    return (np.arcsin(root) - np.exp(-time / 4) * root) / np.pi
 
 
 def log_norm_mean(width: ArrayLike, time: ArrayLike) -> np.ndarray:
@@ -262,7 +279,7 @@ def second_moment(width: ArrayLike, time: ArrayLike) -> np.ndarray:
     Returns:
       The common shape.
     """
-    width = _checked("width", width, 1)
+    width = wholes("width", width, infinite=True)
     correction, time = second_moment_correction(time), np.asarray(time)
     first_order = np.exp(time / 2) * (1 + correction / width)
     return np.where(width == 1, (1 + np.exp(time)) / 2, first_order)
@@ -287,7 +304,7 @@ def output_power(
     Returns:
       The arguments' common shape.
     """
-    width, depth = _checked("width", width, 1), _checked("depth", depth, 1, finite=True)
+    width, depth = wholes("width", width, infinite=True), wholes("depth", depth)
     time = hayou_time(branch)
     power = np.exp(depth * np.log1p(time / (2 * depth)))
     excess = second_moment(width, time) * np.exp(-time / 2)
@@ -296,32 +313,10 @@ def output_power(
 
 def _integrated(f: Callable, time: ArrayLike) -> np.ndarray:
     """int_0^t f(s, t) ds for each t."""
-    time = _checked("time", time, 0, finite=True)
+    time = numbers("time", time, 0)
     one = lambda t: integrate.quad(f, 0, t, (t,), epsabs=1e-12)[0]
     return np.vectorize(one, otypes=[np.float64])(time)
 
 
-def _checked(
-    field: str, value: ArrayLike, least: float = -np.inf, finite: bool = False
-) -> np.ndarray:
-    """The value as an array, if every entry is a number >= least."""
-    array = np.asarray(value, np.float64)
-    if not (array >= least).all() or (finite and not np.isfinite(array).all()):
-        bounds = ["finite"] * finite + [f"at least {least:g}"] * bool(least > -np.inf)
-        rule = "must be " + " and ".join(bounds)
-        raise UserError(field, value, rule, "correct every entry that breaks this")
-    return array
-
-
-def _positive(field: str, value: float) -> float:
-    """The value as a float, if it is a finite number > 0."""
-    if not (np.isfinite(value) and value > 0):
-        raise UserError(field, value, "must be positive and finite", "give it a value")
-    return float(value)
-
-
-def _step(width: int, depth: int, time: float) -> float:
-    """h = t / (n L)."""
-    _checked("width", width, 1, finite=True)
-    _checked("depth", depth, 1, finite=True)
-    return _positive("time", time) / (width * depth)
+def _network(width: int, depth: int, time: float) -> tuple[int, int, float]:
+    return whole("width", width), whole("depth", depth), number("time", time, 0)

@@ -19,15 +19,18 @@ n Cov(Y_l, Y_k) -> Phi(c^|k - l|), and Gaussian integration by parts gives E Y_l
 """
 
 import dataclasses
-from typing import NamedTuple, cast
+from typing import Any, NamedTuple, cast
 
 import numpy as np
 from numpy.typing import ArrayLike
 from scipy import stats
 
+from testbed.arguments import branch_weights, numbers, whole, wholes
 from testbed.errors import UserError
 from testbed.laws.characteristic import CharacteristicLaw, normal_plus_log_chi2
-from testbed.laws.law import Law
+from testbed.laws.law import Law, with_points
+
+_UNITS, _BLOCKS = "give the layers' units", "count residual blocks"
 
 
 def square_correlation(rho: ArrayLike) -> np.ndarray:
@@ -47,7 +50,7 @@ def square_correlation(rho: ArrayLike) -> np.ndarray:
     having Gaussian inputs"), integrated from Phi(0) = 0.  Equally twice the odd part of
     J_2(arccos rho) / pi, Cho & Saul 2009, "Kernel methods for deep learning", eq. 6.
     """
-    rho = np.asarray(rho, np.float64)
+    rho = numbers("rho", rho, -1, 1, remedy="give a correlation")
     root, angle = np.sqrt(1 - rho**2), np.arcsin(rho)
     return (2 / np.pi) * (3 * rho * root + (1 + 2 * rho**2) * angle)
 
@@ -66,27 +69,33 @@ def sign_correlation(rho: ArrayLike) -> np.ndarray:
     Source: Psi' = E[2|u| 2 delta(v)] = (4/pi) sqrt(1 - rho^2) by Price's theorem,
     integrated from Psi(0) = 0.
     """
-    rho = np.asarray(rho, np.float64)
+    rho = numbers("rho", rho, -1, 1, remedy="give a correlation")
     return (2 / np.pi) * (rho * np.sqrt(1 - rho**2) + np.arcsin(rho))
 
 
 def interlayer_covariance(lags: ArrayLike, alpha: float, lam: float) -> np.ndarray:
     """Limit of n Cov(Y_l, Y_{l+q}) at lags q: Phi(c^q), and 3 at q = 0.
 
-    Y_l = sum_i z_i|z_i| / |z_l|^2 is the imbalance of layer l; this is for the vanilla
-    network.  In the Balanced one it is 3 at q = 0 and 0 elsewhere.  Divided by 3 it is
-    the interlayer correlation.
+    Y_l = sum_i s_i z_i|z_i| / |z_l|^2 is the imbalance of layer l, s_i the signs that
+    its units carry.  This is for the vanilla network, s_i = 1.  In the Balanced one the
+    s_i are fair and fresh in every layer, and it is 3 at q = 0 and 0 elsewhere: without
+    them, z being carried along, it would be Phi(c^q) there too.  Divided by 3 it is the
+    interlayer correlation.
 
     Args:
-      lags: q, integers of any shape.
+      lags: q, whole numbers of any shape and sign.
       alpha: weight of the skip.
       lam: weight of the branch.
+
+    Raises:
+      UserError: a lag that is not whole, a weight that is not finite, or both 0.
 
     Source: Li, Nica & Roy 2021, arXiv:2106.04013 (interlayer correlations); the form is
     derived here from z_l and z_{l+q} having correlation c^q.
     """
-    r = _radius(alpha, lam)
-    return square_correlation((float(alpha) / r) ** np.abs(np.asarray(lags)))
+    c, _, _ = _correlation(alpha, lam)
+    lags = wholes("lags", np.abs(numbers("lags", lags)), 0, remedy="count layers")
+    return square_correlation(c**lags)
 
 
 @dataclasses.dataclass(frozen=True, eq=False)
@@ -140,7 +149,8 @@ def layer_law(
       A `LayerLaw`.
 
     Raises:
-      UserError: width < 1, depth < 0, or alpha = lam = 0.
+      UserError: width < 1, depth < 0, one that is not whole, a weight that is not
+        finite, or alpha = lam = 0.
 
     Source: Li, Nica & Roy 2021, arXiv:2106.04013 (see the top of this file).
 
@@ -149,10 +159,10 @@ def layer_law(
       >>> print(f"{law.log_norm_mean[-1]:.4f} {law.log_norm_var[-1]:.4f}")
       -1.9407 5.2756
     """
-    _check_sizes(width, depth)
-    order = _first_order(int(depth), alpha, lam, balanced)
-    layers = np.arange(depth + 1, dtype=np.float64)
-    mean = layers * 2 * np.log(_radius(alpha, lam)) + order.mean / width
+    width = whole("width", width, remedy=_UNITS)
+    depth = whole("depth", depth, 0, remedy=_BLOCKS)
+    order = _first_order(depth, alpha, lam, balanced)
+    mean = np.arange(depth + 1) * order.log_r2 + order.mean / width
     share_var = np.full(depth, 1 / (4 * width))
     return LayerLaw(
         mean,
@@ -172,6 +182,9 @@ def resnet_log_norm(
 ) -> Law:
     """The law of log(|z_d|^2 / |z_0|^2): Gaussian, moments as in `layer_law`.
 
+    At lam = 0, and at d = 0, nothing is random and the law is the `Point`
+    d log alpha^2: z_d is alpha^d z_0 exactly, and the moments have that limit.
+
     Args:
       width: n, of any shape that broadcasts with that of depth.
       depth: d.
@@ -180,10 +193,11 @@ def resnet_log_norm(
       balanced: whether units carry random signs, drawn afresh for every layer.
 
     Returns:
-      A frozen `scipy.stats.norm`.
+      A frozen `scipy.stats.norm`, or a `Point`.
 
     Raises:
-      UserError: a width or depth below 1, or alpha = lam = 0.
+      UserError: a width below 1 or depth below 0, one that is not whole, a weight that
+        is not finite, or alpha = lam = 0.
 
     Source: Li, Nica & Roy 2021, arXiv:2106.04013.
 
@@ -192,11 +206,16 @@ def resnet_log_norm(
       >>> print(f"{law.mean():.4f} {law.var():.4f}")
       -1.1250 2.2500
     """
-    width, depth = np.asarray(width), np.asarray(depth)
-    _check_sizes(width, depth, least_depth=1)
-    order = _first_order(int(depth.max()), alpha, lam, balanced)
-    mean = depth * 2 * np.log(_radius(alpha, lam)) + order.mean[depth] / width
-    return cast(Law, stats.norm(mean, np.sqrt(order.var[depth] / width)))
+    width = wholes("width", width, remedy=_UNITS)
+    depth = wholes("depth", depth, 0, remedy=_BLOCKS)
+    order = _first_order(int(depth.max(initial=0)), alpha, lam, balanced)
+    mean = depth * order.log_r2 + order.mean[depth] / width
+    std = np.sqrt(order.var[depth] / width)
+
+    def law(certain: np.ndarray) -> Law:
+        return cast(Law, stats.norm(mean, np.where(certain, 1.0, std)))
+
+    return with_points(law, std == 0, mean)
 
 
 def resnet_log_output(
@@ -223,12 +242,12 @@ def resnet_log_output(
       balanced: whether units carry random signs, drawn afresh for every layer.
 
     Raises:
-      UserError: a size below 1, or alpha = lam = 0.
+      UserError: as `resnet_log_norm`, or n_out < 1.
 
     Source: Li, Nica & Roy 2021, arXiv:2106.04013.
     """
-    if n_out < 1:
-        raise UserError("n_out", n_out, "must be at least 1", "count the outputs")
+    width, depth = whole("width", width, remedy=_UNITS), whole("depth", depth, 0)
+    n_out = whole("n_out", n_out, remedy="count the outputs")
     law = resnet_log_norm(width, depth, alpha, lam, balanced)
     return normal_plus_log_chi2(
         float(law.mean()) - 1 / width, float(law.var()) + 2 / width, n_out
@@ -263,10 +282,11 @@ def output_moments(
     float64 they are inf.
 
     Raises:
-      UserError: a size below 1, or alpha = lam = 0.
+      UserError: as `resnet_log_norm`.
 
     Source: derived here from the law of Li, Nica & Roy 2021, arXiv:2106.04013.
     """
+    width, depth = whole("width", width, remedy=_UNITS), whole("depth", depth, 0)
     law = resnet_log_norm(width, depth, alpha, lam, balanced)
     beta = float(law.var()) + 2 / width
     # The mean of a log-normal, from which the input layer drops out: -1/n + (2/n)/2.
@@ -303,10 +323,9 @@ def rates(alpha: float, lam: float) -> Rates:
     They need d much larger than 1/s to hold: with s = 0.05, a few hundred layers.
 
     Raises:
-      UserError: lam = 0, or alpha = lam = 0.
+      UserError: a weight that is not finite, or lam = 0.
     """
-    r = _radius(alpha, lam)
-    c, s = float(alpha) / r, (float(lam) / r) ** 2
+    c, s, _ = _correlation(alpha, lam)
     if s == 0:
         rule = "a network without branches has no rates"
         raise UserError("lam", lam, rule, "give lam a value")
@@ -328,6 +347,7 @@ class _Order(NamedTuple):
     variance, (d + 1,); of 1/2 - active fraction and of E Y, (d,).
     """
 
+    log_r2: float
     mean: np.ndarray
     var: np.ndarray
     inactive: np.ndarray
@@ -335,8 +355,7 @@ class _Order(NamedTuple):
 
 
 def _first_order(depth: int, alpha: float, lam: float, balanced: bool) -> _Order:
-    r = _radius(alpha, lam)
-    c, s = float(alpha) / r, (float(lam) / r) ** 2
+    c, s, log_r2 = _correlation(alpha, lam)
     var = np.arange(depth + 1, dtype=np.float64) * (5 * s**2 + 4 * c**2 * s)
     mean = -var / 2
     inactive, imbalance = np.zeros(depth), np.zeros(depth)
@@ -347,7 +366,7 @@ def _first_order(depth: int, alpha: float, lam: float, balanced: bool) -> _Order
         mean = mean - s**2 * _twice_summed(phi - psi)[: depth + 1]
         inactive[1:] = s / np.pi * np.cumsum(lags * np.sqrt(1 - lags**2))
         imbalance[1:] = -s * np.cumsum(phi - psi)
-    return _Order(mean, var, inactive, imbalance)
+    return _Order(log_r2, mean, var, inactive, imbalance)
 
 
 def _twice_summed(terms: np.ndarray) -> np.ndarray:
@@ -355,18 +374,8 @@ def _twice_summed(terms: np.ndarray) -> np.ndarray:
     return np.concatenate([[0.0, 0.0], np.cumsum(np.cumsum(terms))])
 
 
-def _radius(alpha: float, lam: float) -> float:
-    """r = sqrt(alpha^2 + lam^2)."""
-    r = float(np.hypot(alpha, lam))
-    if not (r > 0 and np.isfinite(r)):
-        rule = "alpha and lam must be finite and not both 0"
-        raise UserError("lam", lam, rule, "give lam or alpha a value")
-    return r
-
-
-def _check_sizes(width: ArrayLike, depth: ArrayLike, least_depth: int = 0) -> None:
-    if np.any(np.asarray(width) < 1):
-        raise UserError("width", width, "must be at least 1", "give the layers' units")
-    if np.any(np.asarray(depth) < least_depth):
-        rule = f"must be at least {least_depth}"
-        raise UserError("depth", depth, rule, "count residual blocks")
+def _correlation(alpha: Any, lam: Any) -> tuple[float, float, float]:
+    """c = alpha / r, s = lam^2 / r^2 and log r^2."""
+    alpha, lam = branch_weights(alpha, lam)
+    r = np.hypot(alpha, lam)
+    return float(alpha / r), float((lam / r) ** 2), float(2 * np.log(r))

@@ -2,6 +2,7 @@
 
 import dataclasses
 
+from testbed.arguments import whole
 from testbed.laws.gaussian import gaussian_log_norm, gaussian_log_output
 from testbed.laws.law import Law
 from testbed.laws.log_gaussian import resnet_log_norm, resnet_log_output
@@ -42,8 +43,11 @@ def norm_laws(
       balanced: random signs, drawn afresh for every layer and unit.
 
     Raises:
-      UserError: a size below 1, or lam = 0.
+      UserError: a width or number of outputs below 1, a depth below 0, one that is not
+        whole, a weight that is not finite, or alpha = lam = 0.
     """
+    width, depth = whole("width", width), whole("depth", depth, 0)
+    n_out = whole("n_out", n_out)
     log_norm: dict[str, Law] = {
         LOG_GAUSSIAN: resnet_log_norm(width, depth, alpha, lam, balanced),
         GAUSSIAN: gaussian_log_norm(width, depth, alpha, lam),

@@ -13,8 +13,7 @@ import numpy as np
 from numpy.typing import ArrayLike
 from scipy import special
 
-from testbed.errors import UserError
-from testbed.laws.ntk_moments import check_positive
+from testbed.arguments import number, numbers
 
 
 def limit_weights(T: ArrayLike) -> np.ndarray:
@@ -90,11 +89,8 @@ def limit_ratio(T: ArrayLike, sigma_w2: float, weight_share: float = 0.5) -> np.
     Source: Seleznova & Kutyniok 2022, arXiv:2202.00553, for the phases; the formulas
     are derived here from the recursion of `ntk_moments`.
     """
-    T, w = _ratio(T), weight_share
-    check_positive("sigma_w2", sigma_w2)
-    if not 0 <= w <= 1:
-        rule = "must lie in [0, 1]"
-        raise UserError("weight_share", w, rule, "1 leaves the biases out")
+    T, sigma_w2 = _ratio(T), number("sigma_w2", sigma_w2, above=0)
+    w = number("weight_share", weight_share, 0, 1, remedy="1 leaves the biases out")
     if w == 1 or (sigma_w2 > 2 and w > 0):
         return limit_weights(T)
     if sigma_w2 != 2:
@@ -125,7 +121,4 @@ def _phi2(z: np.ndarray) -> np.ndarray:
 
 
 def _ratio(T: ArrayLike) -> np.ndarray:
-    T = np.asarray(T, np.float64)
-    if not np.all((T >= 0) & np.isfinite(T)):
-        raise UserError("T", T, "must be at least 0", "give depth over width")
-    return T
+    return numbers("T", T, 0, remedy="give depth over width")

@@ -33,6 +33,7 @@ from typing import NamedTuple
 
 import numpy as np
 
+from testbed.arguments import number
 from testbed.errors import UserError, check_name
 from testbed.laws.products import check_widths
 
@@ -90,12 +91,13 @@ def ntk_mean(
       6.000
     """
     layers, norm2 = _layers(widths, sigma_w2, parameterization, input_norm2)
+    sizes = check_widths(widths)
     _check_counted(weights, biases)
     with np.errstate(over="ignore"):
-        a = np.float64(sigma_w2) / 2
+        a = np.float64(number("sigma_w2", sigma_w2)) / 2
         later = a ** np.arange(len(layers))[::-1]
-        edges = sum(layer.omega * n for layer, n in zip(layers, widths, strict=False))
-        mean = weights * norm2 * later[0] * edges / widths[0] + biases * later.sum()
+        edges = sum(layer.omega * n for layer, n in zip(layers, sizes, strict=False))
+        mean = weights * norm2 * later[0] * edges / sizes[0] + biases * later.sum()
     return _finite(float(mean), sigma_w2)
 
 
@@ -214,17 +216,17 @@ def _layers(
     input_norm2: float | None,
 ) -> tuple[list[_Layer], float]:
     """The checked arguments as layers 1, ..., L, and |x|^2."""
-    widths = check_widths(widths)
+    widths = check_widths(widths, least=2)
     if widths[-1] != 1:
         rule = "must end with 1, the kernel being that of one output"
         raise UserError("widths", widths, rule, "append 1")
-    check_positive("sigma_w2", sigma_w2)
+    sigma_w2 = number("sigma_w2", sigma_w2, above=0, remedy="2 is critical")
     check_name("parameterization", parameterization, ("ntk", "standard"))
     ntk = parameterization == "ntk"
     if input_norm2 is None:
         input_norm2 = widths[0] / 2 if ntk else 1.0
-    check_positive("input_norm2", input_norm2)
-    return list(_each_layer(widths, float(sigma_w2), ntk)), float(input_norm2)
+    input_norm2 = number("input_norm2", input_norm2, above=0, remedy="give |x|^2")
+    return list(_each_layer(widths, sigma_w2, ntk)), input_norm2
 
 
 def _each_layer(
@@ -235,12 +237,6 @@ def _each_layer(
         yield _Layer(v, v if ntk else 1.0, pair, np.array([apart] * 3 + [pair]))
     v = sigma_w2 / widths[-2]
     yield _Layer(v, v if ntk else 1.0, 1.0, _INPUT)  # one unit, linear: state c
-
-
-def check_positive(field: str, value: float) -> None:
-    """Raises UserError unless 0 < value < infinity."""
-    if not 0 < value < math.inf:
-        raise UserError(field, value, "must be positive", "use a value above 0")
 
 
 def _check_counted(weights: bool, biases: bool) -> None:

@@ -18,8 +18,8 @@ import numpy as np
 from numpy.typing import ArrayLike
 from scipy import integrate, special, stats
 
-from testbed.errors import UserError
-from testbed.laws.law import Law
+from testbed.arguments import number, numbers
+from testbed.laws.law import FrozenLaw, Law, Point
 
 
 @dataclasses.dataclass(frozen=True)
@@ -48,8 +48,8 @@ class OrnsteinUhlenbeckActivation:
     b: float = 0.0
 
     def __post_init__(self):
-        _positive("a", self.a)
-        _finite("b", self.b)
+        number("a", self.a, above=0)
+        number("b", self.b)
 
     def __call__(self, x: ArrayLike) -> np.ndarray:
         """phi(x), the shape of x."""
@@ -57,28 +57,38 @@ class OrnsteinUhlenbeckActivation:
 
     def transform(self, x: ArrayLike) -> np.ndarray:
         """Y = h^{-1}(a x + b), the shape of x."""
-        return _inverse_growth(self.a * np.asarray(x, np.float64) + self.b)
+        return _inverse_growth(self.a * numbers("x", x, infinite=True) + self.b)
 
     def inverse(self, y: ArrayLike) -> np.ndarray:
         """X = (h(y) - b) / a, the shape of y."""
-        return (_growth(np.asarray(y, np.float64)) - self.b) / self.a
+        return (_growth(numbers("y", y, infinite=True)) - self.b) / self.a
 
     def transformed_law(self, start: float, time: float = 1.0) -> Law:
         """Law of Y_t = h^{-1}(a X_t + b) from X_0 = start.
 
-        N(Y_0 exp(-a^2 t), (1 - exp(-2 a^2 t)) / 2)
+        N(Y_0 exp(-a^2 t), (1 - exp(-2 a^2 t)) / 2); at t = 0 the `Point` Y_0.
+
+        Raises:
+          UserError: a time below 0 or not finite, a start that is not finite.
         """
-        decay = self.a**2 * _positive("time", time)
-        origin = self.transform(_finite("start", start))
+        decay = self.a**2 * number("time", time, 0)
+        origin = self.transform(number("start", start))
+        if decay == 0:
+            return Point(origin)
         scale = np.sqrt(-np.expm1(-2 * decay) / 2)
         return cast(Law, stats.norm(origin * np.exp(-decay), scale))
 
-    def law(self, start: float, time: float = 1.0) -> "OrnsteinUhlenbeckLaw":
-        """Law of X_t from X_0 = start."""
-        return OrnsteinUhlenbeckLaw(self, start, time)
+    def law(self, start: float, time: float = 1.0) -> Law:
+        """Law of X_t from X_0 = start; at t = 0 the `Point` X_0.
+
+        Raises:
+          UserError: a time below 0 or not finite, a start that is not finite.
+        """
+        start, time = number("start", start), number("time", time, 0)
+        return OrnsteinUhlenbeckLaw(self, start, time) if time else Point(start)
 
 
-class OrnsteinUhlenbeckLaw:
+class OrnsteinUhlenbeckLaw(FrozenLaw):
     """Law of X_t = (h(Y_t) - b) / a with Y_t normal; methods as in `scipy.stats`.
 
     X is a martingale: E X_t = X_0.  Its variance is int_0^t E phi(X_s)^2 ds, that is
@@ -96,7 +106,8 @@ class OrnsteinUhlenbeckLaw:
     def __init__(
         self, activation: OrnsteinUhlenbeckActivation, start: float, time: float
     ):
-        self._phi, self._start, self._time = activation, float(start), float(time)
+        self._phi, self._start = activation, number("start", start)
+        self._time = number("time", time, above=0)
         self._state = activation.transformed_law(start, time)
 
     def mean(self) -> float:
@@ -116,26 +127,19 @@ class OrnsteinUhlenbeckLaw:
 
         return float(integrate.quad(power, 0, self._time, epsrel=1e-10)[0])
 
-    def std(self) -> float:
-        """Square root of `var`."""
-        return self.var() ** 0.5
-
-    def pdf(self, x: ArrayLike) -> np.ndarray:
-        """Density at x: dY/dX = a / phi."""
+    def _pdf(self, x: np.ndarray) -> np.ndarray:
+        """dY/dX = a / phi times the density of Y."""
         y, law = self._phi.transform(x), self._state
         return self._phi.a * np.exp(-(y**2)) * stats.norm.pdf(y, law.mean(), law.std())
 
-    def cdf(self, x: ArrayLike) -> np.ndarray:
-        """P(X_t <= x)."""
+    def _cdf(self, x: np.ndarray) -> np.ndarray:
         return self._state.cdf(self._phi.transform(x))
 
-    def ppf(self, q: ArrayLike) -> np.ndarray:
-        """Quantiles: the x of cdf(x) = q."""
-        return self._phi.inverse(self._state.ppf(q))
+    def _sf(self, x: np.ndarray) -> np.ndarray:
+        return self._state.sf(self._phi.transform(x))
 
-    def rvs(self, size=None, random_state=None) -> np.ndarray:
-        """Draws, shape `size`."""
-        return self._phi.inverse(self._state.rvs(size, random_state))
+    def _ppf(self, q: np.ndarray) -> np.ndarray:
+        return self._phi.inverse(self._state.ppf(q))
 
 
 def _growth(y: np.ndarray) -> np.ndarray:
@@ -152,17 +156,3 @@ def _inverse_growth(z: np.ndarray) -> np.ndarray:
         d = special.dawsn(y)
         y -= d * (y**2 + np.log(d / size))
     return np.where(z == 0, 0.0, np.copysign(y, z))
-
-
-def _finite(field: str, value: float) -> float:
-    """The value as a float, if it is a finite number."""
-    if not np.isfinite(value):
-        raise UserError(field, value, "must be finite", "give it a number")
-    return float(value)
-
-
-def _positive(field: str, value: float) -> float:
-    """The value as a float, if it is a finite number > 0."""
-    if not (np.isfinite(value) and value > 0):
-        raise UserError(field, value, "must be positive and finite", "give it a value")
-    return float(value)

@@ -15,25 +15,34 @@ neural networks", arXiv:1812.05994, for the Gaussian limit.  The exact law and t
 constants are derived here from the model.
 """
 
+import dataclasses
 import math
 from collections import Counter
 from collections.abc import Sequence
+from typing import cast
 
 import numpy as np
+from numpy.typing import ArrayLike
 from scipy import special, stats
-from scipy.stats.distributions import rv_frozen
 
+from testbed.arguments import number, whole, wholes
 from testbed.errors import UserError
 from testbed.laws.characteristic import CharacteristicLaw
+from testbed.laws.law import Law, Point
 
 
-def check_widths(widths: Sequence[int]) -> tuple[int, ...]:
-    """Returns (n_0, ..., n_d) as a tuple of at least two whole numbers from 1 on."""
-    rule, remedy = "must be two or more whole numbers from 1 on", "give (n_0, ..., n_d)"
-    widths = tuple(widths)
-    if len(widths) < 2 or any(n != n or n < 1 or n != int(n) for n in widths):
-        raise UserError("widths", widths, rule, remedy)
-    return tuple(int(n) for n in widths)
+def check_widths(widths: ArrayLike, least: int = 1) -> tuple[int, ...]:
+    """(n_0, ..., n_d) as a tuple of whole numbers, at least `least` of them.
+
+    Raises:
+      UserError: fewer of them, or one that is not a whole number from 1 on.
+    """
+    remedy = "give (n_0, ..., n_d)"
+    sizes = wholes("widths", widths, remedy=remedy)
+    if sizes.ndim != 1 or len(sizes) < least:
+        rule = f"must be a list of at least {least}"
+        raise UserError("widths", sizes.tolist(), rule, remedy)
+    return tuple(sizes.tolist())
 
 
 def layer_moments(width: int) -> tuple[float, float]:
@@ -62,7 +71,7 @@ def layer_moments(width: int) -> tuple[float, float]:
       >>> print(f"{64 * m:.3f} {64 * v:.3f}")
       -2.567 5.312
     """
-    (width, _) = check_widths((width, 1))
+    width = whole("width", width)
     on, probability = _units_on(width)
     logs = special.digamma(on / 2)
     mean = probability @ logs
@@ -70,7 +79,23 @@ def layer_moments(width: int) -> tuple[float, float]:
     return float(mean + math.log(4 / width)), float(spread)
 
 
-def relu_log_norm(widths: Sequence[int]) -> CharacteristicLaw:
+@dataclasses.dataclass(frozen=True)
+class _ReluProduct:
+    """The cumulant function of `relu_log_norm`: {n: how many layers have it}."""
+
+    layers: dict[int, int]
+
+    def __call__(self, s: np.ndarray) -> np.ndarray:
+        total = np.zeros_like(s)
+        for n, count in self.layers.items():
+            on, probability = _units_on(n)
+            gamma = special.loggamma(on / 2 + s[:, None]) - special.loggamma(on / 2)
+            mixed = np.asarray(special.logsumexp(gamma, axis=1, b=probability))
+            total += count * (mixed + s * math.log(4 / n))
+        return total
+
+
+def relu_log_norm(widths: Sequence[int]) -> Law:
     """The exact law of log(n_0 |x_d|^2 / (n_d |x_0|^2)), given that no layer is dead.
 
         sum_{i=1}^d log((2/n_i) chi^2_{B_i}),   B_i ~ Bin(n_i, 1/2) given B_i >= 1
@@ -84,10 +109,10 @@ def relu_log_norm(widths: Sequence[int]) -> CharacteristicLaw:
       widths: (n_0, ..., n_d).
 
     Returns:
-      A `CharacteristicLaw`.
+      A `CharacteristicLaw`; at d = 0 the `Point` 0.
 
     Raises:
-      UserError: fewer than two widths, or one that is not a whole number from 1 on.
+      UserError: no width, or one that is not a whole number from 1 on.
 
     Source: derived here from the model of Hanin & Nica 2018, arXiv:1812.05994.
 
@@ -97,27 +122,18 @@ def relu_log_norm(widths: Sequence[int]) -> CharacteristicLaw:
       -5.645 13.43 0.944
     """
     layers = Counter(check_widths(widths)[1:])
+    if not layers:
+        return Point(0.0)
     moments = {n: layer_moments(n) for n in layers}
-    terms = {n: _units_on(n) for n in layers}
-
-    def cumulant(s: np.ndarray) -> np.ndarray:
-        total = np.zeros_like(s)
-        for n, count in layers.items():
-            on, probability = terms[n]
-            gamma = special.loggamma(on / 2 + s[:, None]) - special.loggamma(on / 2)
-            mixed = np.asarray(special.logsumexp(gamma, axis=1, b=probability))
-            total += count * (mixed + s * math.log(4 / n))
-        return total
-
     return CharacteristicLaw(
-        cumulant,
+        _ReluProduct(dict(layers)),
         sum(count * moments[n][0] for n, count in layers.items()),
         sum(count * moments[n][1] for n, count in layers.items()),
-        strip=(-min(on[0] for on, _ in terms.values()) / 2, math.inf),
+        strip=(-min(_units_on(n)[0][0] for n in layers) / 2, math.inf),
     )
 
 
-def mlp_log_norm(width: int, depth: int) -> CharacteristicLaw:
+def mlp_log_norm(width: int, depth: int) -> Law:
     """The exact law of log(|z_d|^2 / |z_0|^2) in `models.MLP`, no layer being dead.
 
         z_{l+1} = sqrt(2/n) W_l phi(z_l),  l = 0, ..., d - 1,    z_0 ~ N(0, s^2 I_n)
@@ -131,13 +147,13 @@ def mlp_log_norm(width: int, depth: int) -> CharacteristicLaw:
 
     Args:
       width: n.
-      depth: d, from 1 on.
+      depth: d.
 
     Returns:
-      A `CharacteristicLaw`.
+      A `CharacteristicLaw`; at d = 0 the `Point` 0.
 
     Raises:
-      UserError: a width or depth that is not a whole number from 1 on.
+      UserError: a width below 1, a depth below 0, or one that is not whole.
 
     Source: derived here from the model (see the top of this file).
 
@@ -146,10 +162,8 @@ def mlp_log_norm(width: int, depth: int) -> CharacteristicLaw:
       >>> print(f"{law.mean():.3f} {law.var():.3f}")
       -2.567 5.312
     """
-    if not (depth >= 1 and depth == int(depth)):
-        rule = "must be a whole number from 1 on"
-        raise UserError("depth", depth, rule, "count hidden-to-hidden layers")
-    return relu_log_norm((width,) * (int(depth) + 1))
+    depth = whole("depth", depth, 0, remedy="count hidden-to-hidden layers")
+    return relu_log_norm((whole("width", width),) * (depth + 1))
 
 
 def log_variance(
@@ -188,15 +202,12 @@ def log_variance(
       5.0 2.0
     """
     widths = check_widths(widths)
-    for field, value, remedy in (
-        ("active", active, "1/2 is ReLU, 1 linear"),
-        ("quartic", quartic, "give sum_j u_j^4 of a unit vector"),
-    ):
-        if not 0 < value <= 1:
-            raise UserError(field, value, "must lie in (0, 1]", remedy)
-    if not 1 <= fourth_moment < math.inf:
-        rule = "must be at least 1"
-        raise UserError("fourth_moment", fourth_moment, rule, "3 is Gaussian")
+    active = number("active", active, most=1, above=0, remedy="1/2 is ReLU, 1 linear")
+    remedy = "give sum_j u_j^4 of a unit vector"
+    quartic = number("quartic", quartic, most=1, above=0, remedy=remedy)
+    fourth_moment = number("fourth_moment", fourth_moment, 1, remedy="3 is Gaussian")
+    if len(widths) == 1:
+        return 0.0
     layers = (3 / active - 1) * sum(1 / n for n in widths[1:])
     return layers + (fourth_moment - 3) * quartic / (active * widths[1])
 
@@ -206,17 +217,18 @@ def gaussian_limit(
     active: float = 0.5,
     fourth_moment: float = 3.0,
     quartic: float = 1.0,
-) -> rv_frozen:
+) -> Law:
     """N(-beta/2, beta), the limit law of the log-norm for wide layers.
 
     Of log(n_0 |x_d|^2 / (n_d |x_0|^2)), and of log(n_0 |J u|^2 / n_d), with beta as in
     `log_variance`, whose arguments it takes.
 
     Returns:
-      A frozen `scipy.stats.norm`.
+      A frozen `scipy.stats.norm`; at d = 0 the `Point` 0.
 
     Raises:
-      UserError: an argument outside of its range, or beta not above 0.
+      UserError: an argument outside of its range, or layers so narrow that beta, to
+        leading order, is not above 0.
 
     Source: Hanin & Nica 2018, arXiv:1812.05994.
 
@@ -226,10 +238,12 @@ def gaussian_limit(
       -2.5 5.0
     """
     beta = log_variance(widths, active, fourth_moment, quartic)
+    if len(check_widths(widths)) == 1:
+        return Point(0.0)
     if beta <= 0:
         rule = "gives a variance that is not above 0: the layers are too narrow"
         raise UserError("widths", tuple(widths), rule, "use wider or more layers")
-    return stats.norm(-beta / 2, math.sqrt(beta))
+    return cast(Law, stats.norm(-beta / 2, math.sqrt(beta)))
 
 
 def second_moment_ratio(widths: Sequence[int]) -> float:
@@ -244,7 +258,7 @@ def second_moment_ratio(widths: Sequence[int]) -> float:
       The ratio.
 
     Raises:
-      UserError: fewer than two widths, or one that is not a whole number from 1 on.
+      UserError: no width, or one that is not a whole number from 1 on.
 
     Source: derived here from the model: E chi^4_B = E[B (B + 2)] = n (n + 5) / 4.
 
@@ -265,7 +279,7 @@ def dead_probability(widths: Sequence[int]) -> float:
       The probability, to full relative precision.
 
     Raises:
-      UserError: fewer than two widths, or one that is not a whole number from 1 on.
+      UserError: no width, or one that is not a whole number from 1 on.
 
     Source: derived here from the model (see the top of this file).
 

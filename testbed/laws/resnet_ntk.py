@@ -26,15 +26,16 @@ from typing import NamedTuple
 import numpy as np
 from numpy.typing import ArrayLike
 
-from testbed.errors import UserError, check_name
+from testbed.arguments import branch_weights, whole, wholes
+from testbed.errors import check_name
 
 
 class KernelMoments(NamedTuple):
     """Of K(x, x) over networks.
 
     Attributes:
-      mean: E K, the shape of depth; it does not depend on the width.
-      ratio: E[K^2] / E[K]^2, the shape of width and depth broadcast.
+      mean: E K, (); it does not depend on the width.
+      ratio: E[K^2] / E[K]^2, the shape of width.
     """
 
     mean: np.ndarray
@@ -76,7 +77,8 @@ def resnet_ntk_moments(
       `KernelMoments`.
 
     Raises:
-      UserError: width < 1, depth < 0, alpha = lam = 0, or an unknown head.
+      UserError: width < 1, depth < 0, one that is not whole, a weight that is not
+        finite, alpha = lam = 0, or an unknown head.
 
     Source: derived here from the model (see the top of this file).
 
@@ -85,16 +87,11 @@ def resnet_ntk_moments(
       >>> print(f"{law.mean:.4f} {law.dispersion.round(4)}")
       8.0505 [0.0628 0.0306]
     """
-    n = np.asarray(width, np.float64)
-    if np.any(n < 1):
-        raise UserError("width", width, "must be at least 1", "give the layers' units")
-    if depth < 0:
-        raise UserError("depth", depth, "must be at least 0", "count residual blocks")
+    n = wholes("width", width, remedy="give the layers' units").astype(np.float64)
+    depth = whole("depth", depth, 0, remedy="count residual blocks")
     check_name("head", head, ("linear", "relu"))
+    alpha, lam = branch_weights(alpha, lam)
     r = float(np.hypot(alpha, lam))
-    if not (r > 0 and np.isfinite(r)):
-        rule = "alpha and lam must be finite and not both 0"
-        raise UserError("lam", lam, rule, "give lam or alpha a value")
     c2, s = (alpha / r) ** 2, (lam / r) ** 2
     coins = lambda t: (1 + 1 / n) * t[0] + 4 / n * t[1]  # a branch in both pairs
     skip = lambda t: t[0] + 2 / n * t[1]  # in one pair, the other skips

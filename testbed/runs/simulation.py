@@ -10,7 +10,7 @@ import numpy as np
 from testbed.config import SimulateConfig
 from testbed.errors import RunError, UserError
 from testbed.laws.agreement import Agreement, Comparison, Sample, compare
-from testbed.laws.gaussian import log_ratio_var
+from testbed.laws.gaussian import gaussian_log_norm
 from testbed.laws.log_gaussian import layer_law
 from testbed.laws.norms import NormLaws, norm_laws
 from testbed.networks import branch_weights, build_network
@@ -183,9 +183,9 @@ def layer_rows(config: SimulateConfig, moments: LayerMoments) -> list[dict[str, 
         "activation_ratio/law": law.activation_ratio,
         "active_fraction/law": law.active_fraction,
     }
-    r = np.hypot(alpha, lam)
-    columns["log_norm/gaussian/mean"] = layers * 2 * np.log(r)
-    columns["log_norm/gaussian/var"] = log_ratio_var(m.width, (alpha / r) ** layers)
+    gaussian = gaussian_log_norm(m.width, layers, alpha, lam)
+    columns["log_norm/gaussian/mean"] = gaussian.mean()
+    columns["log_norm/gaussian/var"] = gaussian.var()
     return [
         {"layer": int(layer), **{k: float(v[layer]) for k, v in columns.items()}}
         for layer in layers

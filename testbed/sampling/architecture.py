@@ -3,12 +3,12 @@
 from typing import NamedTuple
 
 import jax
-import jax.numpy as jnp
 import numpy as np
 
 from models import MLP, BranchScaling, ResNet
 from models.activations import ACTIVATIONS, Activation
 from models.resnet import HEADS
+from testbed.arguments import number, whole
 from testbed.errors import UserError, check_name
 
 
@@ -45,35 +45,29 @@ def describe(net: MLP | ResNet) -> tuple[Architecture, Scales]:
     """Splits a network into what is compiled and what is an argument.
 
     Raises:
-      UserError: a width, depth or number of outputs below 1, an unknown name, or a
-        branch scaling that does not fit the depth.
+      UserError: a width, depth or number of outputs below 1 or not whole, an unknown
+        name, or a branch scaling that is not finite, does not fit the depth, or is 0
+        for both skip and branch in a layer.
     """
-    for name in ("width", "depth", "out_features"):
-        value = getattr(net, name)
-        if not isinstance(value, int | np.integer):
-            rule = "must be one whole number: the skip needs equal widths"
-            raise UserError(name, value, rule, "give one")
-        if value < 1:
-            raise UserError(name, value, "must be at least 1", "use 1 or more")
+    sizes = [whole(k, getattr(net, k)) for k in ("width", "depth", "out_features")]
+    width, depth, out_features = sizes
+    bias_std = number("bias_std", net.bias_std, 0)
     check_name("head", net.head, HEADS)
     check_name("activation", net.activation, ACTIVATIONS)
     mlp = isinstance(net, MLP)
     branch = BranchScaling.fixed(0.0, 1.0) if mlp else net.branch
     try:
-        alpha, lam = branch.at_depth(net.depth)
+        alpha, lam = branch.at_depth(depth)
     except ValueError as error:
         raise UserError("branch", branch, str(error), "change the branch") from None
-    if not (jnp.isfinite(alpha).all() and jnp.isfinite(lam).all()):
-        rule = "alpha and lam must be finite"
+    if not np.isfinite([alpha, lam]).all():
+        rule = "alpha and lam must be finite in float32"
         raise UserError("branch", branch, rule, "give finite numbers")
+    if not np.any([alpha, lam], axis=0).all():
+        rule = "alpha and lam are both 0 in a layer: the network is constant"
+        raise UserError("branch", branch, rule, "give lam or alpha a value")
     signed = not mlp and net.signed
     shape = Architecture(
-        net.width,
-        net.depth,
-        net.out_features,
-        net.head,
-        net.activation,
-        float(net.bias_std),
-        signed,
+        width, depth, out_features, net.head, net.activation, bias_std, signed
     )
     return shape, Scales(alpha, lam)

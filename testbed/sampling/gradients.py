@@ -59,7 +59,7 @@ def sample_gradients(key: jax.Array, samples: int, net: MLP | ResNet) -> Gradien
     Raises:
       UserError: too few samples, or a network that `describe` refuses.
     """
-    check_samples(samples, 1)
+    samples = check_samples(samples, 1)
     shape, scales = describe(net)
     # Every layer of a batch is kept for the way back.
     batch = min(

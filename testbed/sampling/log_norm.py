@@ -9,6 +9,7 @@ import jax.numpy as jnp
 import numpy as np
 
 from models import MLP, BalancedResNet, BranchScaling, ResNet
+from testbed.arguments import numbers, whole
 from testbed.sampling.architecture import describe
 from testbed.sampling.forward import Layer, forward
 from testbed.sampling.moments import Moments, merge, moments_of, stack
@@ -46,7 +47,8 @@ def sample_log_norm(
       (samples,) float64; -inf for a network all of whose units died.
 
     Raises:
-      UserError: samples, width or depth below 1, or weights that do not fit.
+      UserError: samples, width or depth below 1 or not whole, weights that are not
+        finite, do not fit the depth, or are both 0 in a layer.
 
     Example:
       >>> x = sample_log_norm(
@@ -55,11 +57,11 @@ def sample_log_norm(
       >>> bool(abs(x.mean() + 1.125) < 0.06)
       True
     """
-    check_samples(samples, 1)
+    samples = check_samples(samples, 1)
     net = BalancedResNet if balanced else ResNet
-    branch = BranchScaling.fixed(alpha, lam)
+    branch = BranchScaling.fixed(numbers("alpha", alpha), numbers("lam", lam))
     shape, scales = describe(net(width=width, depth=depth, branch=branch))
-    batch = batch_size(width)
+    batch = batch_size(shape.width)
     parts = stream(_final, key, shape, scales, samples, batch=batch)
     return np.concatenate([out.reshape(-1) for _, out in parts])[:samples]
 
@@ -78,8 +80,9 @@ class LayerMoments(NamedTuple):
       log_hidden: of log(|z_d|^2 / n), with the input layer.
       log_output: of log|f|^2.
 
-    Networks that have died at a layer are not counted from there on, nor is an output
-    of exactly 0.
+    Networks that have died at a layer, z_l = 0, are not counted from there on, nor is
+    an output of exactly 0: these are moments of the networks that live, and nan where
+    none does.
     """
 
     log_norm: Moments
@@ -115,7 +118,7 @@ class LayerSampler:
         ends: {"log_norm", "log_hidden", "log_output"}, arrays over the networks drawn
         in this call; antithetic copies are left out of them.
         """
-        check_samples(samples)
+        samples, start = check_samples(samples), whole("start", start, 0)
         shape, scales = describe(self.net)
         batch = self.batch
         draw = _layers_antithetic if self.antithetic else _layers
@@ -131,7 +134,8 @@ class LayerSampler:
     @property
     def batch(self) -> int:
         """Networks in a batch."""
-        return batch_size(self.net.width * (2 if self.antithetic else 1))
+        shape, _ = describe(self.net)
+        return batch_size(shape.width * (2 if self.antithetic else 1))
 
     def moments(self, key: jax.Array, samples: int) -> LayerMoments:
         """The moments of `samples` networks (pairs, if antithetic)."""

@@ -15,6 +15,7 @@ import jax.numpy as jnp
 import numpy as np
 
 import testbed.numerics  # noqa: F401  (float64 where x0 is float64)
+from testbed.arguments import number, whole, wholes
 from testbed.errors import UserError
 
 Drift = Callable[[jax.Array, jax.Array], jax.Array]
@@ -54,7 +55,7 @@ def euler_maruyama(
       drift: (t, x) -> like x, on all paths at once.
       noise: (t, x, dw) -> like x, linear in dw, which is like x.
       x0: start, (paths, ...), floating point.
-      time: T.
+      time: T; at 0 the paths stay where they are.
       steps: number of steps.
       save: which of the steps 0, ..., steps to keep, increasing; None for the last.
       refine: fine Brownian increments in a step.
@@ -63,8 +64,8 @@ def euler_maruyama(
       (len(save), paths, ...), in x0's dtype.
 
     Raises:
-      UserError: an integer x0, time not positive, steps or refine below 1, a step that
-        is not there.
+      UserError: an integer x0, a time below 0 or not finite, steps or refine below 1
+        or not whole, a step that is not there.
 
     Source: Maruyama 1955, "Continuous Markov processes and stochastic equations".
 
@@ -76,8 +77,18 @@ def euler_maruyama(
       >>> x.shape
       (1, 1000, 1, 1)
     """
-    kept = (steps,) if save is None else tuple(save)
-    _check(x0, time, steps, kept, refine)
+    if not jnp.issubdtype(x0.dtype, jnp.floating) or x0.ndim == 0:
+        rule = "must be an array of floating-point numbers, paths first"
+        raise UserError("x0", x0.dtype, rule, "give float32 or float64")
+    time = number("time", time, 0, remedy="e.g. time=1.0")
+    steps, refine = whole("steps", steps), whole("refine", refine)
+    if steps * refine >= 2**32:
+        rule = "steps * refine must be below 2^32"
+        raise UserError("refine", refine, rule, "use fewer of them")
+    kept = (steps,) if save is None else tuple(wholes("save", save, 0).tolist())
+    if not kept or max(kept) > steps or list(kept) != sorted(kept):
+        rule = f"must be increasing steps from 0 to {steps}"
+        raise UserError("save", kept, rule, "e.g. save=(0, steps)")
     starts = np.array((0, *kept[:-1]), np.uint32)
     segments = (starts, np.array(kept, np.uint32))
     step = jnp.asarray(time / steps, x0.dtype)
@@ -106,21 +117,3 @@ def _integrate(drift, noise, key, x0, step, refine, segments):
         return x, x
 
     return jax.lax.scan(segment, x0, segments)[1]
-
-
-def _check(x0, time, steps, kept, refine) -> None:
-    if not jnp.issubdtype(x0.dtype, jnp.floating) or x0.ndim == 0:
-        rule = "must be an array of floating-point numbers, paths first"
-        raise UserError("x0", x0.dtype, rule, "give float32 or float64")
-    if not 0 < time < np.inf:
-        raise UserError("time", time, "must be positive and finite", "e.g. time=1.0")
-    for field, value in (("steps", steps), ("refine", refine)):
-        if value < 1:
-            raise UserError(field, value, "must be at least 1", "use 1 or more")
-    if steps * refine >= 2**32:
-        rule = "steps * refine must be below 2^32"
-        raise UserError("refine", refine, rule, "use fewer of them")
-    inside = all(0 <= k <= steps for k in kept)
-    if not kept or not inside or list(kept) != sorted(kept):
-        rule = f"must be increasing steps from 0 to {steps}"
-        raise UserError("save", kept, rule, "e.g. save=(0, steps)")

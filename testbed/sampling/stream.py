@@ -12,6 +12,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
+from testbed.arguments import whole
 from testbed.devices import over_seeds
 from testbed.errors import UserError
 from testbed.sampling.architecture import Architecture, Scales
@@ -28,11 +29,13 @@ _CALL_NUMBERS_ELSEWHERE = 2**33
 _CALL_NETWORKS = 2**20  # whose results are on the host at a time
 
 
-def check_samples(samples: int, least: int = 2) -> None:
-    """Raises UserError if there are too few samples for a variance."""
-    if samples < least:
-        rule = f"must be at least {least}"
-        raise UserError("samples", samples, rule, f"use {least} or more")
+def check_samples(samples: int, least: int = 2) -> int:
+    """The number of samples as an int, as many as a variance needs.
+
+    Raises:
+      UserError: fewer, or a number that is not whole.
+    """
+    return whole("samples", samples, least)
 
 
 def batch_size(numbers: int) -> int:

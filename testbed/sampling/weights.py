@@ -12,7 +12,9 @@ import numpy as np
 
 import testbed.numerics  # noqa: F401  (float64 for logarithms)
 from models import MLP, ResNet, layer_statistics
+from testbed.arguments import whole
 from testbed.devices import over_seeds
+from testbed.sampling.architecture import describe
 from testbed.sampling.stream import check_samples
 
 
@@ -20,9 +22,10 @@ class WeightLayers(NamedTuple):
     """Statistics of networks with weights, (samples, ...), as in `forward.Layer`.
 
     Attributes:
-      log_norm: log(|z_l|^2 / |z_0|^2), (samples, d + 1).
-      activation_ratio, active_fraction: (samples, d).
-      log_output: log|f|^2, (samples,).
+      log_norm: log(|z_l|^2 / |z_0|^2), (samples, d + 1); -inf once a network is dead,
+        and where |z_l|^2 is below the range of the network's own dtype.
+      activation_ratio, active_fraction: (samples, d); 0 once a network is dead.
+      log_output: log|f|^2, (samples,); -inf where f = 0.
     """
 
     log_norm: np.ndarray
@@ -34,9 +37,13 @@ class WeightLayers(NamedTuple):
 def layers_with_weights(
     key: jax.Array, samples: int, net: MLP | ResNet, n_in: int = 8
 ) -> WeightLayers:
-    """Initializes `net` `samples` times and runs the input (1, ..., 1) through it."""
-    check_samples(samples, 1)
-    program = _layers(net, samples, n_in)  # pyright: ignore[reportArgumentType]
+    """Initializes `net` `samples` times and runs the input (1, ..., 1) through it.
+
+    Raises:
+      UserError: samples or n_in below 1, or a network that `describe` refuses.
+    """
+    samples, n_in = check_samples(samples, 1), whole("n_in", n_in)
+    program = _layers(_sized(net), samples, n_in)  # pyright: ignore[reportArgumentType]
     out = program(jnp.arange(samples), key)
     return jax.tree.map(np.asarray, out)
 
@@ -65,9 +72,12 @@ def ntk_with_weights(
     """Squared gradient norms of one output, by weight layer, (samples, d + 2).
 
     Their sum over layers is Theta(x, x) for x = (1, ..., 1) and the first output.
+
+    Raises:
+      UserError: samples or n_in below 1, or a network that `describe` refuses.
     """
-    check_samples(samples, 1)
-    program = _ntk(net, samples, n_in)  # pyright: ignore[reportArgumentType]
+    samples, n_in = check_samples(samples, 1), whole("n_in", n_in)
+    program = _ntk(_sized(net), samples, n_in)  # pyright: ignore[reportArgumentType]
     return np.asarray(program(jnp.arange(samples), key))
 
 
@@ -92,6 +102,14 @@ def _ntk(net, samples, n_in):
         return jnp.concatenate([first, blocks, last])
 
     return over_seeds(one, samples)
+
+
+def _sized(net: MLP | ResNet) -> MLP | ResNet:
+    """The network with its sizes as ints: 8.0 is 8."""
+    shape, _ = describe(net)
+    return net.clone(
+        width=shape.width, depth=shape.depth, out_features=shape.out_features
+    )
 
 
 def _init(net, key, index, x):

@@ -109,7 +109,6 @@ def test_draws_have_shape_and_seed():
         (lambda: CharacteristicLaw(lambda s: s, np.inf, 1.0), "mean"),
         (lambda: CharacteristicLaw(lambda s: s, 1.0, 0.0), "var"),
         (lambda: CharacteristicLaw(lambda s: s, 1.0, 1.0, strip=(0.0, 1.0)), "strip"),
-        (lambda: normal_plus_log_chi2(0.0, 1.0, 1).ppf(1.5), "q"),
     ],
 )
 def test_mistakes_are_named(call, field):

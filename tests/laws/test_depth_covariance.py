@@ -251,7 +251,7 @@ def test_variance_flow_has_its_closed_forms():
         ("squares", lambda: covariance_recursion(1.0, 0.0, 1.0, [-0.1])),
         ("squares", lambda: elapsed_time(1.0)),
         ("variance", lambda: gaussian_limit(0.0)),
-        ("times", lambda: gaussian_limit(1.0, -1.0)),
+        ("time", lambda: gaussian_limit(1.0, -1.0)),
         ("variance", lambda: variance_flow(np.tanh, -1.0, [1.0])),
         ("times", lambda: variance_flow(np.square, 1.0, [10.0])),
     ],

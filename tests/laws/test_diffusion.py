@@ -229,7 +229,7 @@ SQUARE = np.eye(2)
             "input_cov",
         ),
         (lambda: jacobian_second_moment(Branch(SWISH)), "curvature"),
-        (lambda: log_determinant_law(Branch(TANH), 0.0), "time"),
+        (lambda: log_determinant_law(Branch(TANH), -1.0), "time"),
         (lambda: never_explodes(TANH, -1.0), "growth"),
     ],
 )

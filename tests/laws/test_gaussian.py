@@ -33,16 +33,16 @@ def test_ratio_of_correlated_gaussian_vectors(width, rho):
     u, g = rng.standard_normal((2, 20_000, width))
     v = rho * u + (1 - rho**2) ** 0.5 * g
     x = np.log(np.sum(v**2, 1) / np.sum(u**2, 1)) + 0.7
-    assert follow(x, LogRatioLaw(width, rho, 0.7))
-    assert not follow(x, LogRatioLaw(width, 0.8 * rho if rho else 0.5, 0.7))
-    assert not follow(x, LogRatioLaw(2 * width, rho, 0.7))
-    assert not follow(x, LogRatioLaw(width, rho, 0.75))
+    assert follow(x, LogRatioLaw(width, 1 - rho**2, 0.7))
+    assert not follow(x, LogRatioLaw(width, 1 - (0.64 * rho**2 or 0.25), 0.7))
+    assert not follow(x, LogRatioLaw(2 * width, 1 - rho**2, 0.7))
+    assert not follow(x, LogRatioLaw(width, 1 - rho**2, 0.75))
 
 
 @pytest.mark.parametrize("width", [1, 2, 50])
 def test_density_distribution_and_quantiles_belong_together(width):
     """pdf integrates to cdf, ppf inverts it, var is the second moment, rvs follow."""
-    law = LogRatioLaw(width, 0.4, -1.0)
+    law = LogRatioLaw(width, 0.84, -1.0)
     for x in (-2.0, -1.0, 0.3):
         mass = integrate.quad(law.pdf, -np.inf, x, epsabs=1e-12)[0]
         np.testing.assert_allclose(mass, law.cdf(x), atol=1e-9)
@@ -57,7 +57,7 @@ def test_density_distribution_and_quantiles_belong_together(width):
 def test_wide_limit_of_the_variance():
     """Var X = 4 (1 - rho^2) / n up to a share of order 1/n."""
     for width in (100, 400, 1600):
-        law = LogRatioLaw(width, 0.5)
+        law = LogRatioLaw(width, 0.75)
         assert abs(law.var() / (4 * 0.75 / width) - 1) < 3 / width
 
 
@@ -99,13 +99,13 @@ def test_output_density_in_closed_form():
     ("make", "field"),
     [
         (lambda: gaussian_log_norm(0, 3, 1.0, 1.0), "width"),
-        (lambda: gaussian_log_norm(4, 0, 1.0, 1.0), "depth"),
-        (lambda: gaussian_log_norm(4, 3, 1.0, 0.0), "lam"),
-        (lambda: gaussian_log_norm(4, 3, np.inf, 1.0), "lam"),
+        (lambda: gaussian_log_norm(4, -1, 1.0, 1.0), "depth"),
+        (lambda: gaussian_log_norm(4, 3, 0.0, 0.0), "lam"),
+        (lambda: gaussian_log_norm(4, 3, np.inf, 1.0), "alpha"),
         (lambda: gaussian_log_hidden(0, 3, 1.0, 1.0), "width"),
         (lambda: gaussian_log_output(3, 0.0, 0.0, 2), "lam"),
         (lambda: gaussian_log_output(3, 1.0, 1.0, 0), "n_out"),
-        (lambda: gaussian_log_output(0, 1.0, 1.0, 2), "depth"),
+        (lambda: gaussian_log_output(0.5, 1.0, 1.0, 2), "depth"),
     ],
 )
 def test_mistakes_are_named(make, field):

@@ -370,7 +370,7 @@ def test_second_moment_at_width_one():
 @pytest.mark.parametrize(
     ("field", "call"),
     [
-        ("time", lambda: relu_log_law(0.0)),
+        ("time", lambda: relu_log_law(-1.0)),
         ("time", lambda: identity_log_law(2, np.inf)),
         ("width", lambda: identity_log_law(0)),
         ("width", lambda: identity_layer_law(0, 3)),

@@ -142,7 +142,7 @@ def test_shallow_networks(depth):
         ((0, 4, 1.0, 1.0), "width"),
         ((4, -1, 1.0, 1.0), "depth"),
         ((4, 4, 0.0, 0.0), "lam"),
-        ((4, 4, float("nan"), 1.0), "lam"),
+        ((4, 4, float("nan"), 1.0), "alpha"),
     ],
 )
 def test_mistakes_are_named(arguments, field):

@@ -248,12 +248,12 @@ def test_power_of_vanilla_networks():
     ("make", "field"),
     [
         (lambda: resnet_log_norm([4, 0], 3, 1.0, 1.0), "width"),
-        (lambda: resnet_log_norm(4, [3, 0], 1.0, 1.0), "depth"),
+        (lambda: resnet_log_norm(4, [3, -1], 1.0, 1.0), "depth"),
         (lambda: resnet_log_norm(4, 3, 0.0, 0.0), "lam"),
         (lambda: resnet_log_output(4, 3, 1.0, 1.0, 0), "n_out"),
         (lambda: output_moments(0, 3, 1.0, 1.0), "width"),
         (lambda: rates(1.0, 0.0), "lam"),
-        (lambda: rates(np.nan, 1.0), "lam"),
+        (lambda: rates(np.nan, 1.0), "alpha"),
         (lambda: interlayer_covariance(1, 0.0, 0.0), "lam"),
     ],
 )

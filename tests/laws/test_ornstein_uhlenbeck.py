@@ -99,7 +99,7 @@ def test_ornstein_uhlenbeck_networks():
         ("a", lambda: OrnsteinUhlenbeckActivation(a=0.0)),
         ("b", lambda: OrnsteinUhlenbeckActivation(b=np.nan)),
         ("start", lambda: OrnsteinUhlenbeckActivation().law(np.nan)),
-        ("time", lambda: OrnsteinUhlenbeckActivation().law(0.0, 0.0)),
+        ("time", lambda: OrnsteinUhlenbeckActivation().law(0.0, -1.0)),
     ],
 )
 def test_bad_input_is_named(field, call):

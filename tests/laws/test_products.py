@@ -210,12 +210,12 @@ def test_dead_probability():
 @pytest.mark.parametrize(
     ("call", "field"),
     [
-        (lambda: relu_log_norm([4]), "widths"),
+        (lambda: relu_log_norm([]), "widths"),
         (lambda: relu_log_norm([4, 0]), "widths"),
         (lambda: second_moment_ratio([4, 2.5]), "widths"),
         (lambda: dead_probability([4, float("nan")]), "widths"),
-        (lambda: layer_moments(0), "widths"),
-        (lambda: mlp_log_norm(4, 0), "depth"),
+        (lambda: layer_moments(0), "width"),
+        (lambda: mlp_log_norm(4, -1), "depth"),
         (lambda: log_variance([4, 4], active=0.0), "active"),
         (lambda: log_variance([4, 4], quartic=2.0), "quartic"),
         (lambda: log_variance([4, 4], fourth_moment=0.5), "fourth_moment"),

@@ -313,7 +313,8 @@ def test_random_bits_serve_twice():
         (dict(width=0), "width"),
         (dict(depth=0), "depth"),
         (dict(alpha=[1.0, 1.0]), "branch"),
-        (dict(lam=float("nan")), "branch"),
+        (dict(lam=float("nan")), "lam"),
+        (dict(alpha=[1.0, 0.0, 1.0], lam=[0.5, 0.0, 0.5]), "branch"),
     ],
 )
 def test_mistakes_are_named(change, field):

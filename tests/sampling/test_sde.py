@@ -331,7 +331,7 @@ def test_jacobian_moments_and_determinant():
     [
         ({"x0": jnp.ones(3, jnp.int32)}, "x0"),
         ({"x0": jnp.ones(())}, "x0"),
-        ({"time": 0.0}, "time"),
+        ({"time": -1.0}, "time"),
         ({"time": float("nan")}, "time"),
         ({"steps": 0}, "steps"),
         ({"refine": 0}, "refine"),
