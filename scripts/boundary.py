@@ -5,17 +5,14 @@ python scripts/boundary.py --dir maps/boundary               # again: it goes on
 python scripts/boundary.py --dir maps/drift --measure kernel_drift --threshold 0.2
 """
 
-import argparse
 from pathlib import Path
 
-from testbed.cli import guarded
+from testbed.cli import Parser, guarded, whole
 
 
 def main() -> None:
     """Reads the arguments and searches."""
-    parser = argparse.ArgumentParser(
-        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
-    )
+    parser = Parser(__doc__)
     add = parser.add_argument
     add("--dir", type=Path, required=True, help="folder; started again, it goes on")
     # Of the plan what is not given is as it was in --dir, or as `Plan` has it.
@@ -24,13 +21,13 @@ def main() -> None:
     add("--depths", help="LOW-HIGH, two depths a doubling")
     add("--measure", help="e.g. relative_distance")
     add("--threshold", type=float)
-    add("--seeds", type=int, help="networks of one run")
-    add("--most-seeds", type=int, help="at most at one depth")
+    add("--seeds", type=whole, help="networks of one run")
+    add("--most-seeds", type=whole, help="at most at one depth")
     several: dict = {"nargs": "*", "action": "extend"}
     settings: dict = {"dest": "settings", "metavar": "NAME=VALUE"}
     add("--set", help="of every run", **settings, **several)
     add("--reuse", type=Path, help="further folders of runs", default=[], **several)
-    add("--jobs", type=int, default=1, help="runs at a time, each a process")
+    add("--jobs", type=whole, default=1, help="runs at a time, each a process")
     add("--dry", action="store_true", help="say what it costs, and stop")
     options = parser.parse_args()
     with guarded("run again to go on"):

@@ -4,17 +4,14 @@ python scripts/report.py maps/depth_width
 python scripts/report.py runs maps/a maps/b --out maps/all
 """
 
-import argparse
 from pathlib import Path
 
-from testbed.cli import guarded
+from testbed.cli import Parser, guarded
 
 
 def main() -> None:
     """Reads the arguments and writes the report."""
-    parser = argparse.ArgumentParser(
-        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
-    )
+    parser = Parser(__doc__)
     parser.add_argument("dirs", nargs="+", type=Path, help="folders of runs or sweeps")
     parser.add_argument("--out", type=Path, help="where to write; the first folder")
     options = parser.parse_args()

@@ -5,17 +5,14 @@ python scripts/reproduce.py log_gaussian_histogram --quick
 python scripts/reproduce.py all --dir reproductions
 """
 
-import argparse
 from pathlib import Path
 
-from testbed.cli import guarded
+from testbed.cli import Parser, guarded
 
 
 def main() -> None:
     """Reads the arguments and runs."""
-    parser = argparse.ArgumentParser(
-        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
-    )
+    parser = Parser(__doc__)
     parser.add_argument("name", nargs="?", help="of a figure, or all")
     parser.add_argument("--list", action="store_true", help="say what there is")
     parser.add_argument("--quick", action="store_true", help="small variants, seconds")

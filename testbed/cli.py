@@ -4,19 +4,21 @@ Values are read by `config.override`, the same reader that serves sweep files an
 wandb; `tyro` renders the help.  Nothing heavy is imported before arguments are read.
 """
 
+import argparse
 import ast
 import contextlib
 import importlib.util
 import os
+import re
 import sys
 import warnings
 from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
-from typing import Any
+from typing import Any, NoReturn
 
 from testbed.commands import TRAIN, Command
-from testbed.errors import RunError, UserError, check_name
-from testbed.settings import field_types, override
+from testbed.errors import MOST_LINE, RunError, UserError, check_name, one_line, shown
+from testbed.settings import field_types, override, whole_number
 
 
 def main(run: Callable[[Any], Any], description: str, command: Command = TRAIN) -> None:
@@ -68,7 +70,7 @@ def parse(argv: Sequence[str], description: str = "", command: Command = TRAIN) 
     """
     if "-h" in argv or "--help" in argv:
         _print_help(description, command)
-    given = _pairs(argv, field_types(command.config))
+    given = pairs(argv, field_types(command.config))
     chosen = str(given.pop("preset", "default"))
     check_name("preset", chosen, command.presets)
     base = override(command.config(), command.presets[chosen])
@@ -77,7 +79,16 @@ def parse(argv: Sequence[str], description: str = "", command: Command = TRAIN) 
     return override(base, given)
 
 
-def _pairs(argv: Sequence[str], types: dict[str, Any]) -> dict[str, Any]:
+def pairs(argv: Sequence[str], types: dict[str, Any]) -> dict[str, Any]:
+    """Returns {dotted name: text} of arguments, unread.
+
+    Args:
+      argv: ``--name=value`` in any form that `parse` understands.
+      types: declared type of every setting, by dotted name.
+
+    Raises:
+      UserError: an unknown option (with the nearest valid ones), or one without value.
+    """
     groups = {name.split(".")[0] for name in types if "." in name}
     given: dict[str, Any] = {}
     words = list(argv)
@@ -109,7 +120,7 @@ def _nested(group: str, text: str) -> dict[str, Any]:
     """wandb's --group={'name': value}, as dotted names."""
     try:
         nested = ast.literal_eval(text)
-    except (SyntaxError, ValueError):
+    except (SyntaxError, ValueError, TypeError, RecursionError, MemoryError):
         nested = None
     if not isinstance(nested, dict):
         rule = "must be a dictionary of settings"
@@ -120,9 +131,11 @@ def _nested(group: str, text: str) -> dict[str, Any]:
 def _print_help(description: str, command: Command) -> None:
     import tyro
 
+    # Lines that are indented keep to themselves; others are run together.
+    examples = re.sub("^python ", "    python ", description, flags=re.MULTILINE)
     tyro.cli(
         command.config,
-        description=f"{description}\n\n--preset {' or '.join(command.presets)} sets "
+        description=f"{examples}\n\n--preset {' or '.join(command.presets)} sets "
         "the values that the other options then change.",
         args=["--help"],
         use_underscores=True,
@@ -145,6 +158,43 @@ def check_packages() -> None:
         raise UserError("import models", where, rule, remedy)
 
 
+class Parser(argparse.ArgumentParser):
+    """Reads the options of a script; a mistake is one line, as everywhere.
+
+    Args:
+      text: the script's docstring.
+    """
+
+    def __init__(self, text: str | None):
+        form = argparse.RawDescriptionHelpFormatter
+        super().__init__(description=text, formatter_class=form)
+
+    def error(self, message: str) -> NoReturn:
+        """Tells a mistake and exits with 2."""
+        start, _, rest = message.partition(": ")
+        if start == "unrecognized arguments":
+            word = rest.split()[0].partition("=")[0]
+            if word.startswith("-"):
+                try:
+                    check_name("option", word, self._option_string_actions)
+                except UserError as error:
+                    message = str(error)
+        _stop(f"{one_line(message, 200)}; see --help", 2)
+
+
+def whole(text: str) -> int:
+    """A whole number of the command line, for argparse.
+
+    Raises:
+      argparse.ArgumentTypeError: it is none.
+    """
+    try:
+        return whole_number(text)
+    except (ValueError, OverflowError):
+        told = f"{shown(text)}: must be a whole number"
+        raise argparse.ArgumentTypeError(told) from None
+
+
 def _share_accelerator() -> None:
     """Under a wandb agent a card may be shared: take its memory as it is needed."""
     if "WANDB_SWEEP_ID" in os.environ:
@@ -153,11 +203,11 @@ def _share_accelerator() -> None:
 
 def _one_line_warning(message, category, filename, lineno, file=None, line=None):
     if issubclass(category, UserWarning):
-        print(f"warning: {message}", file=sys.stderr)
+        print(f"warning: {one_line(message)}", file=sys.stderr)
 
 
-def _stop(message: object, code: int) -> None:
+def _stop(message: object, code: int) -> NoReturn:
     kind = "stopped" if code == 130 else "error"
-    print(f"{kind}: {message}", file=sys.stderr)
+    print(f"{kind}: {one_line(message, 3 * MOST_LINE)}", file=sys.stderr)
     sys.stdout.flush()
     sys.exit(code)

@@ -7,12 +7,18 @@ reader serves the command line, config.json, wandb and sweep files.
 
 import dataclasses
 import functools
+import re
 from collections.abc import Mapping
 from typing import Any, TypeVar, get_args, get_type_hints
 
 from testbed.errors import UserError, check_name
 
 C = TypeVar("C")
+_DIGITS = re.compile(r"[+-]?[0-9]+")
+_NUMBER = re.compile(
+    r"[+-]?(([0-9]+\.?[0-9]*|\.[0-9]+)(e[+-]?[0-9]+)?|inf|infinity|nan)", re.IGNORECASE
+)
+_MOST_DIGITS = 300
 
 
 def flatten(config: Any) -> dict[str, Any]:
@@ -83,22 +89,56 @@ def _read(name: str, value: Any, kind: Any) -> Any:
         if value is None or value in ("None", "none", "null", ""):
             return None
         kind = options[0]
+    what = {int: "a whole number", float: "a number", bool: "True or False"}
+    what |= {str: "a text"}
     try:
         if kind is bool:
             truth = {"true": True, "false": False, "1": True, "0": False}
             return truth[str(value).strip().lower()]
-        if options and kind not in (int, float):
-            text = value if isinstance(value, str) else ",".join(map(str, value))
-            return tuple(int(v) for v in text.strip("()[] ").split(",") if v.strip())
         if kind is int:
-            number = int(float(value))
-            if isinstance(value, bool) or number != float(value):
-                raise ValueError
-            return int(value) if str(value).lstrip("-").isdigit() else number
-        if kind is float and isinstance(value, bool):
-            raise ValueError
+            return whole_number(value)
+        if kind is float:
+            return _number(value)
+        if get_args(kind):
+            if isinstance(value, str):
+                value = [v for v in value.strip("()[] ").split(",") if v.strip()]
+            return tuple(map(whole_number, value))
         return kind(value)
-    except (ValueError, TypeError, KeyError, OverflowError):
-        what = {int: "a whole number", float: "a number", bool: "True or False"}
+    except OverflowError:
+        rule = "is beyond the largest number, 1.8e308"
+        raise UserError(name, value, rule, "use a smaller one") from None
+    except (ValueError, TypeError, KeyError):
         rule = f"must be {what.get(kind, 'whole numbers with commas between')}"
         raise UserError(name, value, rule, "correct the value") from None
+
+
+def count_of(text: str) -> int | None:
+    """A number without sign, of up to 18 of the digits 0 to 9; None of other texts."""
+    known = text.isascii() and text.isdecimal() and len(text) <= 18
+    return int(text) if known else None
+
+
+def whole_number(value: Any) -> int:
+    """`value` as a whole number: 8, 8.0, "8" or "1e3", in the digits 0 to 9.
+
+    Raises:
+      ValueError, TypeError, OverflowError: it is none, or of more than 300 digits.
+    """
+    if isinstance(value, int) and not isinstance(value, bool):
+        return value
+    if isinstance(value, str) and _DIGITS.fullmatch(text := value.strip()):
+        if len(text) > _MOST_DIGITS:  # Python reads 4300 at most
+            raise OverflowError
+        return int(text)
+    number = _number(value)
+    if number != int(number):
+        raise ValueError
+    return int(number)
+
+
+def _number(value: Any) -> float:
+    if isinstance(value, bool):
+        raise ValueError
+    if isinstance(value, str) and not _NUMBER.fullmatch(value.strip()):
+        raise ValueError  # Python would also take 1_000 and the digits of any script
+    return float(value)

@@ -5,6 +5,7 @@ import math
 from collections.abc import Mapping
 from typing import Any
 
+from testbed.bounds import BOUNDS, MOST_CLASSES, check_bounds, check_path, check_text
 from testbed.config import (
     DEFAULT_DEPTH,
     Config,
@@ -27,6 +28,7 @@ TRAINED = ("all", "readout")
 PRECISIONS = ("highest", "default")
 SEED_AXES = ("auto", "vmap", "map")
 WANDB_MODES = ("auto", "online", "offline", "disabled")
+_PATHS = ("run.dir", "run.root", "data.data_dir", "data.manual_dir")
 _REGRESSION = ("linear", "network", "gp")
 
 
@@ -48,31 +50,6 @@ def validate(config: Config) -> Config:
     ):
         check_name(name, value, valid)
     _check_shared(config, flat)
-    for name, least in (
-        ("data.train_size", 2),
-        ("data.test_size", 1),
-        ("data.n_in", 1),
-        ("data.n_out", 1),
-        ("train.seeds", 1),
-        ("train.steps", 1),
-        ("train.batch_size", 0),
-        ("kernel.probes", 0),
-        ("kernel.every", 1),
-        ("kernel.draws", 2),
-        ("measure.times", 1),
-    ):
-        _at_least(flat, name, least)
-    for name in ("data.noise", "kernel.ridge", "train.momentum"):
-        _at_least(flat, name, 0.0)
-    for name in (
-        "train.lr",
-        "train.lr_fraction",
-        "measure.tolerance",
-        "measure.target",
-    ):
-        _positive(flat, name)
-    for name in ("data.seed", "train.seed"):
-        _check_seed(flat, name)
     _check_classes(d)
     _check_training(config)
     return dataclasses.replace(config, model=_resolve(config.model))
@@ -86,9 +63,6 @@ def validate_simulation(config: SimulateConfig) -> SimulateConfig:
     """
     flat = flatten(config)
     _check_shared(config, flat)
-    _at_least(flat, "samples", 3)  # a variance and its error need as many
-    _at_least(flat, "n_out", 1)
-    _check_seed(flat, "seed")
     m = config.model
     if m.activation != "relu":
         rule = "the laws of norms are those of relu networks"
@@ -100,9 +74,11 @@ def validate_simulation(config: SimulateConfig) -> SimulateConfig:
         rule = "the output's law is that of a linear head"
         raise UserError("model.head", m.head, rule, "use linear")
     model = _resolve(m)
-    if m.kind != "mlp" and m.branch == "fixed" and m.lam == 0:
+    if m.kind != "mlp" and branch_of(model) == 0:
+        name = "lam" if m.branch == "fixed" else "exponent" if m.c else "c"
         rule = "without a branch nothing is random but the input layer"
-        raise UserError("model.lam", m.lam, rule, "give the branch a weight")
+        remedy = "give the branch a weight"
+        raise UserError(f"model.{name}", getattr(m, name), rule, remedy)
     return dataclasses.replace(config, model=model)
 
 
@@ -120,8 +96,10 @@ def _check_shared(config: Any, flat: Mapping[str, Any]) -> None:
     ):
         check_name(name, value, valid)
     for name, value in flat.items():
-        if isinstance(value, float) and not math.isfinite(value):
-            raise UserError(name, value, "must be finite", "give a finite number")
+        if name in _PATHS:
+            check_path(name, value)
+        elif isinstance(value, str):
+            check_text(name, value)
     if m.depth is not None and m.ratio is not None:
         raise UserError(
             "model.ratio",
@@ -129,30 +107,22 @@ def _check_shared(config: Any, flat: Mapping[str, Any]) -> None:
             f"cannot be given together with model.depth={m.depth}",
             "leave one of the two out",
         )
-    _at_least(flat, "model.width", 1)
-    _at_least(flat, "model.depth", 1)
-    _at_least(flat, "model.bias_std", 0.0)
-    _positive(flat, "model.ratio")
-    _at_least(flat, "run.checkpoint_seconds", 0.0)
+    check_bounds(flat)
 
 
 def _resolve(m: ModelConfig) -> ModelConfig:
     """The model with its depth filled in, its branch checked."""
     depth = m.depth or (round(m.ratio * m.width) if m.ratio else DEFAULT_DEPTH)
+    gives = f"gives depth round({m.ratio} * {m.width}) = {depth}"
     if depth < 1:
-        rule = f"gives depth round({m.ratio} * {m.width}) = {depth}, must be at least 1"
-        raise UserError(
-            "model.ratio", m.ratio, rule, "raise model.ratio or model.width"
-        )
-    _check_branch(m, depth)
-    return dataclasses.replace(m, depth=depth, ratio=None)
-
-
-def _check_seed(flat: Mapping[str, Any], name: str) -> None:
-    _at_least(flat, name, 0)
-    value = flat[name]
-    if value >= 2**32:
-        raise UserError(name, value, "must be below 2^32", "use a smaller seed")
+        remedy = "raise model.ratio or model.width"
+        raise UserError("model.ratio", m.ratio, f"{gives}, must be at least 1", remedy)
+    if depth > (most := BOUNDS["model.depth"].most):
+        remedy = "lower model.ratio or model.width"
+        raise UserError("model.ratio", m.ratio, f"{gives}, at most {most}", remedy)
+    resolved = dataclasses.replace(m, depth=depth, ratio=None)
+    _check_branch(resolved)
+    return resolved
 
 
 def unused(config: Config) -> list[str]:
@@ -201,37 +171,34 @@ def _without_effect(config: Any, base: Any, needs: dict) -> list[str]:
     ]
 
 
-def _at_least(flat: Mapping[str, Any], name: str, least: float) -> None:
-    value = flat[name]
-    if value is not None and value < least:
-        rule = f"must be at least {least}"
-        raise UserError(name, value, rule, f"use {least} or more")
-
-
-def _positive(flat: Mapping[str, Any], name: str) -> None:
-    value = flat[name]
-    if value is not None and value <= 0:
-        raise UserError(name, value, "must be positive", "use a value above 0")
-
-
 def _check_classes(d: DataConfig) -> None:
     if len(d.classes) == 1 or len(set(d.classes)) != len(d.classes):
         rule = "must be at least two different classes"
         raise UserError("data.classes", d.classes, rule, "e.g. --data.classes 3,7")
-    if d.classes and min(d.classes) < 0:
-        raise UserError("data.classes", d.classes, "must be 0 or more", "count from 0")
+    if d.classes and not 0 <= min(d.classes) <= max(d.classes) < MOST_CLASSES:
+        rule = f"must be numbers from 0 to {MOST_CLASSES - 1}"
+        raise UserError("data.classes", d.classes, rule, "count from 0")
     if d.name == "mixture" and d.n_out < 2:
         rule = "a mixture needs at least two classes"
         raise UserError("data.n_out", d.n_out, rule, "use --data.n_out=2 or more")
 
 
-def _check_branch(m: ModelConfig, depth: int) -> None:
+def branch_of(m: ModelConfig) -> float:
+    """lam of a model that has a depth; infinite beyond float64."""
+    if m.branch == "fixed":
+        return m.lam
+    assert m.depth is not None
     try:
-        lam = m.c * depth**-m.exponent
+        return m.c * m.depth**-m.exponent
     except OverflowError:
-        lam = math.inf
-    if m.branch == "depth_scaled" and not math.isfinite(lam):
-        rule = f"gives lam = c d^-exponent beyond float64 at depth {depth}"
+        return math.inf
+
+
+def _check_branch(m: ModelConfig) -> None:
+    depth, lam = m.depth or 1, branch_of(m)
+    limit = BOUNDS["model.lam"].most
+    if m.branch == "depth_scaled" and not abs(lam) <= limit:
+        rule = f"gives lam = c d^-exponent beyond {limit:g} at depth {depth}"
         raise UserError("model.exponent", m.exponent, rule, "e.g. 0.5")
     if m.branch == "depth_scaled" and m.normalized and abs(lam) > 1:
         rule = f"gives lam = c d^-exponent = {lam:.3g} > 1, so sqrt(1 - lam^2) fails"

@@ -30,3 +30,13 @@ N_CLASSES = {
     "cifar100": 100,
     "svhn_cropped": 10,
 }
+
+N_IN = {
+    "digits": 64,
+    "mnist": 784,
+    "fashion_mnist": 784,
+    "cifar10": 3072,
+    "cifar100": 3072,
+    "svhn_cropped": 3072,
+}
+"""Pixels of an image, as published."""

@@ -49,11 +49,12 @@ def check_memory(
 def readable(n_bytes: int) -> str:
     """'1.5 GiB' for 1610612736."""
     size, unit = float(n_bytes), "B"
-    for larger in ("KiB", "MiB", "GiB", "TiB", "PiB"):
+    for larger in ("KiB", "MiB", "GiB", "TiB", "PiB", "EiB"):
         if size < 1024:
             break
         size, unit = size / 1024, larger
-    return f"{size:.3g} {unit}" if size < 1000 else f"{size:.0f} {unit}"
+    whole = 1000 <= size < 100_000
+    return f"{size:.0f} {unit}" if whole else f"{size:.3g} {unit}"
 
 
 def _system_bytes() -> int:

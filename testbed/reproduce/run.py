@@ -4,6 +4,7 @@ from pathlib import Path
 
 from rich.table import Table
 
+from testbed.bounds import check_path
 from testbed.errors import RunError, check_name
 from testbed.reproduce.registry import NAMES, Reproduction, describe, kept, reproduce
 from testbed.reproduce.write import write_page
@@ -29,6 +30,7 @@ def run(name: str, quick: bool, path: Path) -> None:
       RunError: a claim that does not hold, or a folder that cannot be written.
     """
     check_name("name", name, (*NAMES, "all"))
+    check_path("dir", path)
     console = Console()
     names = NAMES if name == "all" else (name,)
     done: list[Reproduction] = []

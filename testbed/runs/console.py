@@ -15,6 +15,8 @@ from rich.progress import (
 )
 from rich.table import Table
 
+from testbed.errors import one_line
+
 if TYPE_CHECKING:
     from testbed.config import Config
     from testbed.runs.experiment import Experiment
@@ -35,7 +37,7 @@ class Console:
     def say(self, text: str) -> None:
         """One line, with the seconds since the start."""
         seconds = time.perf_counter() - self._started
-        self._out.print(f"[{seconds:5.1f} s] {text}", markup=False)
+        self._out.print(f"[{seconds:5.1f} s] {one_line(text)}", markup=False)
 
     def print(self, text: Any) -> None:
         """A text, or anything that rich can draw."""

@@ -21,9 +21,9 @@ from testbed.dynamics.infinite import LimitKernels, gp_posterior
 from testbed.dynamics.problem import Problem
 from testbed.errors import RunError, UserError
 from testbed.kernels import infinite_kernel
-from testbed.kernels.memory import available_bytes, readable
 from testbed.kernels.readout import readout_ntk
 from testbed.networks import build_network
+from testbed.runs.memory import check_training_memory
 
 
 @dataclasses.dataclass(frozen=True)
@@ -66,10 +66,8 @@ def prepare(config: Config, say: Callable[[str], None]) -> Experiment:
     say("loading data")
     dataset = load(config.data)
     n, c = dataset.y_train.shape
-    _check_training_memory(config, dataset)
+    check_training_memory(config, dataset.n_in, c)
     _check_probes(config, dataset)
-    # K and Theta, the eigenvectors, and three products of their size.
-    _check_memory("data.train_size", n, (n + len(dataset.x_test)) ** 2 * 8 * 6)
     net = build_network(config.model, c)
     say("computing the infinite-width kernels")
     inputs = np.concatenate([dataset.x_train, dataset.x_test])
@@ -159,28 +157,6 @@ def _check_probes(config: Config, dataset: Dataset) -> None:
         raise UserError(
             "kernel.probes", config.kernel.probes, rule, f"use at most {most}"
         )
-    probes, m = config.kernel.probes, config.model
-    per_layer = 2 * probes * m.width * 4 * (dataset.n_out + 1)
-    _check_memory("kernel.probes", probes, per_layer * ((m.depth or 1) + 2))
-
-
-def _check_training_memory(config: Config, dataset: Dataset) -> None:
-    """Parameters, displacements, gradients and optimizer of all seeds; activations."""
-    m, t, n = config.model, config.train, len(dataset.x_train)
-    depth = m.depth or 1
-    weights = m.width * (dataset.n_in + depth * m.width + dataset.n_out)
-    copies = t.seeds * (4 if t.optimizer == "gd" else 8) + 4
-    activations = 4 * (t.batch_size or n) * m.width * depth
-    needed = 4 * (weights * copies + activations)
-    field, value = "model.width", m.width
-    if depth > m.width:
-        field, value = "model.depth", depth
-    available = available_bytes()
-    if needed > 0.9 * available:
-        rule = f"training takes {readable(needed)} of {readable(available)} available"
-        raise UserError(
-            field, value, rule, "lower model.width, model.depth or train.seeds"
-        )
 
 
 def _posterior(config: Config, dataset: Dataset, limit: LimitKernels):
@@ -189,14 +165,6 @@ def _posterior(config: Config, dataset: Dataset, limit: LimitKernels):
     except RunError as error:
         rule = f"is too small for this kernel ({error})"
         raise UserError("kernel.ridge", config.kernel.ridge, rule, "try 1e-6") from None
-
-
-def _check_memory(field: str, value: int, needed: int) -> None:
-    """Raises UserError if kernels of `needed` bytes do not fit into memory."""
-    available = available_bytes()
-    if needed > 0.9 * available:
-        rule = f"its kernels take {readable(needed)} of {readable(available)} available"
-        raise UserError(field, value, rule, f"lower {field}")
 
 
 def _targets(config: Config, dataset: Dataset, limit: LimitKernels) -> Targets:

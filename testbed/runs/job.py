@@ -15,6 +15,7 @@ from testbed.runs.environment import describe, note_environment
 from testbed.runs.experiment import Experiment, prepare
 from testbed.runs.folder import RunFolder, open_folder
 from testbed.runs.follow import follow
+from testbed.runs.memory import check_training_memory
 from testbed.runs.summary import summarize
 from testbed.runs.tracker import Tracker
 
@@ -29,6 +30,7 @@ def run_job(config: Config, console: Console) -> dict[str, Any]:
     if jax.process_count() > 1:
         rule = f"{jax.process_count()} processes: one run uses one process"
         raise UserError("jax.distributed", "on", rule, "start one run a host")
+    check_training_memory(config)  # before there is a folder, or data
     folder = open_folder(config, config.data.name)
     try:
         stored = folder.read_json("summary.json")

@@ -19,6 +19,7 @@ from testbed.runs.console import Console
 from testbed.runs.drawing import drawing
 from testbed.runs.environment import describe, note_environment
 from testbed.runs.folder import RunFolder, open_folder
+from testbed.runs.memory import check_simulation_memory
 from testbed.runs.tracker import Tracker
 from testbed.sampling.histogram import Histogram
 from testbed.sampling.log_norm import LayerMoments, LayerSampler, merge_layers
@@ -35,6 +36,7 @@ def run_simulation(config: SimulateConfig, console: Console) -> dict[str, Any]:
     """
     m = config.model
     assert m.depth is not None  # a validated config has one
+    check_simulation_memory(config)
     laws = norm_laws(  # before there is a folder: it may refuse the config
         m.width, m.depth, *branch_weights(m), config.n_out, m.kind == "balanced"
     )

@@ -11,6 +11,7 @@ from scipy import stats
 from threadpoolctl import threadpool_limits
 
 from testbed.errors import UserError
+from testbed.sweeps.distributions import place
 from testbed.sweeps.points import Settings, draw, point_name
 from testbed.sweeps.spec import Parameter, Sweep, config_of
 
@@ -158,19 +159,14 @@ def features(parameters: Mapping[str, Parameter], settings: Settings) -> list[fl
     """
     found: list[float] = []
     for name, p in parameters.items():
-        value, n = settings[name], p.numbers
+        value = settings[name]
         if p.values and all(isinstance(v, int | float) for v in p.values):
             if len(p.values) > 1:
                 found.append(sorted(p.values).index(value) / (len(p.values) - 1))
         elif p.values:
             found += [float(value == v) for v in p.values if len(p.values) > 1]
-        elif "min" in n:
-            ends = (value, n["min"], n["max"])
-            value, low, high = np.log(ends) if "log" in p.distribution else ends
-            found.append(float((value - low) / ((high - low) or 1.0)))
         else:
-            value = np.log(value) if p.distribution == "log_normal" else value
-            found.append(float((value - n["mu"]) / (4 * n["sigma"] or 1.0) + 0.5))
+            found.append(place(p.distribution, p.numbers, value))
     return found
 
 

@@ -5,11 +5,12 @@ import math
 from collections.abc import Mapping, Sequence
 from typing import Any
 
+from testbed.bounds import check_bounds
 from testbed.config import Config
 from testbed.divergence.boundary import Boundary, depth_grid
 from testbed.divergence.scaling import PowerLaw
 from testbed.errors import UserError, check_name
-from testbed.settings import override
+from testbed.settings import count_of, override
 from testbed.sweeps.gather import MEASURES, OF_ENSEMBLES
 from testbed.validation import validate
 
@@ -21,6 +22,9 @@ NETWORKS: dict[str, dict[str, Any]] = {
     "depth_scaled": {"model.kind": "balanced", "model.branch": "depth_scaled"},
 }
 """What --networks may name."""
+
+MOST_RUNS = 20_000
+"""Runs that a search may ask for: each is looked up before it begins."""
 
 FALLS = ("departure_time",)
 """Measures that fall as networks get deeper."""
@@ -91,16 +95,18 @@ class Plan:
         if self.measure in OF_ENSEMBLES:
             rule = "is one number an ensemble: it has no boundary over networks"
             raise UserError("measure", self.measure, rule, "use relative_distance")
-        if not 0 < self.threshold < math.inf:
-            raise UserError("threshold", self.threshold, "must be positive", "e.g. 0.3")
-        if self.seeds < 2:
-            rule = "must be at least 2: one network has no spread"
-            raise UserError("seeds", self.seeds, rule, "4 will do")
+        sizes = {"seeds": self.seeds, "most-seeds": self.most_seeds}
+        check_bounds({"threshold": self.threshold, **sizes})
         if self.most_seeds < self.seeds or self.most_seeds % self.seeds:
             rule = f"must be a multiple of seeds={self.seeds}, the networks of one run"
             raise UserError(
                 "most-seeds", self.most_seeds, rule, f"e.g. {4 * self.seeds}"
             )
+        places = len(self.networks) * len(self.widths) * len(self.depths)
+        if (runs := places * (self.most_seeds // self.seeds)) > MOST_RUNS:
+            rule = f"a search of up to {runs:,} runs is beyond {MOST_RUNS:,}"
+            remedy = "give fewer widths, or lower most-seeds"
+            raise UserError("widths", self.widths, rule, remedy)
         for name, option in _OPTIONS.items():
             if name in self.settings:
                 rule = "is decided by the search"
@@ -196,15 +202,17 @@ def plan_of(
         given["networks"] = tuple(dict.fromkeys(names))
     if widths is not None:
         sizes = [part.strip() for part in widths.split(",") if part.strip()]
-        if not sizes or not all(size.isdigit() for size in sizes):
+        read = {count_of(size) for size in sizes}
+        if not read or None in read:
             rule = "must be numbers"
             raise UserError("widths", widths, rule, "e.g. --widths 8,16,32")
-        given["widths"] = tuple(sorted({int(size) for size in sizes}))
+        given["widths"] = tuple(sorted(size for size in read if size is not None))
     if depths is not None:
-        lowest, dash, highest = depths.partition("-")
-        if not (dash and lowest.isdigit() and highest.isdigit()):
+        lowest, highest = map(count_of, (depths.partition("-")[i] for i in (0, 2)))
+        if lowest is None or highest is None:
             raise UserError("depths", depths, "must be LOW-HIGH", "e.g. --depths 1-256")
-        given["depths"] = tuple(depth_grid(int(lowest), int(highest)))
+        check_bounds({"model.depth": highest})
+        given["depths"] = tuple(depth_grid(lowest, highest))
     if settings is not None:
         given["settings"] = dict(map(_setting, settings))
     plan = dataclasses.replace(base, **given)

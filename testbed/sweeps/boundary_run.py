@@ -6,6 +6,7 @@ import os
 import sys
 from collections.abc import Sequence
 
+from testbed.bounds import check_bounds, check_path
 from testbed.errors import RunError, UserError
 from testbed.reports.boundary import write_boundary
 from testbed.runs.console import Console, duration
@@ -29,10 +30,11 @@ def run(options: argparse.Namespace) -> None:
     """
     names = [field.name for field in dataclasses.fields(Plan)]
     given = {n: value for n in names if (value := getattr(options, n)) is not None}
+    check_path("dir", options.dir)
+    check_bounds({"jobs": options.jobs})
     plan = plan_in(options.dir, given)
-    if options.jobs < 1:
-        raise UserError("jobs", options.jobs, "must be at least 1", "use 1 or more")
     for path in options.reuse:
+        check_path("reuse", path)
         if not path.exists():
             raise UserError("reuse", path, "does not exist", "give folders of runs")
     console = Console()

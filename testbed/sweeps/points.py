@@ -10,6 +10,7 @@ from typing import Any
 import numpy as np
 
 from testbed.settings import field_types
+from testbed.sweeps.distributions import quantile
 from testbed.sweeps.spec import Parameter, Sweep
 
 Settings = dict[str, Any]
@@ -65,32 +66,13 @@ def drawn(sweep: Sweep, seed: int = 0) -> Iterator[Settings]:
 
 def draw(parameter: Parameter, rng: np.random.Generator) -> Any:
     """One value of a parameter, of plain Python type."""
-    if parameter.values:
-        return parameter.values[int(rng.integers(len(parameter.values)))]
-    return from_unit(parameter, float(rng.random()))
-
-
-def from_unit(parameter: Parameter, u: float) -> Any:
-    """The value of a continuous parameter at quantile u in (0, 1)."""
-    from scipy import stats
-
-    kind, n = parameter.distribution, parameter.numbers
-    if kind == "int_uniform":
-        return int(min(n["min"] + np.floor(u * (n["max"] - n["min"] + 1)), n["max"]))
-    if kind in ("uniform", "q_uniform"):
-        value = n["min"] + u * (n["max"] - n["min"])
-    elif kind in ("log_uniform_values", "q_log_uniform_values"):
-        low, high = np.log(n["min"]), np.log(n["max"])
-        value = float(np.exp(low + u * (high - low)))
-    else:
-        value = float(stats.norm.ppf(u, n["mu"], n["sigma"]))
-        if kind == "log_normal":
-            value = float(np.exp(value))
-    if kind.startswith("q_"):
-        step = n.get("q", 1)
-        value = round(value / step) * step
-        return int(value) if float(step).is_integer() else value
-    return float(value)
+    p = parameter
+    if p.weights:
+        ends = np.cumsum(p.weights)
+        return p.values[int(np.searchsorted(ends / ends[-1], rng.random(), "right"))]
+    if p.values:
+        return p.values[int(rng.integers(len(p.values)))]
+    return quantile(p.distribution, p.numbers, float(rng.random()))
 
 
 def quick(sweep: Sweep) -> Sweep:
@@ -102,7 +84,7 @@ def quick(sweep: Sweep) -> Sweep:
         values = tuple(QUICK_VALUES.get(name, list(p.values))[:most])
         if len(p.values) == 1 and name in known:
             values = (QUICK_FIXED[name],)
-        parameters[name] = dataclasses.replace(p, values=values)
+        parameters[name] = dataclasses.replace(p, values=values, weights=())
     for name in known:
         ratio = name == "model.depth" and "model.ratio" in parameters
         if name in parameters or ratio:

@@ -5,7 +5,8 @@ import os
 from collections.abc import Sequence
 from pathlib import Path
 
-from testbed.errors import UserError
+from testbed.bounds import check_path
+from testbed.errors import UserError, one_line
 from testbed.reports.sweeps.write import write_sweep_report
 from testbed.runs.console import Console
 from testbed.sweeps.gather import Gathered, gather
@@ -21,6 +22,8 @@ def report(paths: Sequence[Path], out: Path) -> None:
       RunError: `out` cannot be written.
     """
     console = Console()
+    for field, path in (*(("dir", path) for path in paths), ("out", out)):
+        check_path(field, path)
     for name, what in (("config.json", "run"), ("boundary.json", "boundary")):
         if (out / name).exists():
             rule = f"is a {what}, whose own report would be overwritten"
@@ -39,9 +42,9 @@ def report(paths: Sequence[Path], out: Path) -> None:
         counts.append(f"{len(gathered.networks)} trained networks")
     console.print(", ".join(counts))
     for name, why in gathered.problems:
-        console.print(f"left out: {name}: {why}")
+        console.print(one_line(f"left out: {name}: {why}"))
     for name, remark in gathered.notes:
-        console.print(f"note: {name}: {remark}")
+        console.print(one_line(f"note: {name}: {remark}"))
     console.print(said)
     for name in ("divergence", "laws"):
         if (out / f"{name}.csv").exists():

@@ -9,11 +9,14 @@ import time
 from rich.live import Live
 from rich.table import Table
 
-from testbed.errors import RunError, UserError
+from testbed.bounds import check_bounds, check_path
+from testbed.errors import RunError, UserError, one_line, shown
 from testbed.runs.console import Console, duration
+from testbed.settings import count_of
 from testbed.sweeps import slurm
 from testbed.sweeps.bayes import target_reached
 from testbed.sweeps.leaving import leaving
+from testbed.sweeps.slurm_script import script
 from testbed.sweeps.store import Point, Store, accidents, open_store
 from testbed.sweeps.work import Only, finish, index_filter, refuse, shard_filter
 from testbed.sweeps.workers import Workers
@@ -29,8 +32,11 @@ def run(options: argparse.Namespace) -> None:
       RunError: points that failed.
     """
     only = _filter(options)
-    if options.jobs < 1:
-        raise UserError("jobs", options.jobs, "must be at least 1", "use 1 or more")
+    given = {name: getattr(options, name) for name in ("jobs", "seed")}
+    check_bounds(given)
+    check_path("dir", options.dir)
+    if options.file is not None:
+        check_path("sweep", options.file)
     _check_begun(options)
     store = open_store(
         options.file,
@@ -41,7 +47,8 @@ def run(options: argparse.Namespace) -> None:
     )
     with accidents(store.path):
         if options.print_slurm:
-            print(slurm.script(store))
+            slurm.check_independent(store)
+            print(script(store, options))
         elif options.list:
             Console().print(_listing(store))
         else:
@@ -60,7 +67,8 @@ def _run(
     console.print(_opening(store, options.jobs))
     session = f"{int(time.time())}-{secrets.token_hex(3)}"
     for point, error in refuse(store, session, only):
-        console.print(f"refused: point {point.index} ({point.name}): {error}")
+        told = f"refused: point {point.index} ({point.name}): {one_line(error)}"
+        console.print(told)
     if piece:
         with leaving(store.release):
             finish(store, session, only, console.say)
@@ -114,9 +122,13 @@ def _status(store: Store, session: str, began: float, before: int):
         table.add_column(column)
     for point, state in zip(points, states, strict=False):  # bayes may add one
         if state in ("running", "failed"):
-            cells = [str(point.settings.get(name, "")) for name in store.sweep.varied]
+            cells = _cells(store, point)
             table.add_row(f"{point.index} {point.name}", *cells, state)
     return table, line
+
+
+def _cells(store: Store, point: Point) -> list[str]:
+    return [shown(point.settings.get(name, "")) for name in store.sweep.varied]
 
 
 def _total(store: Store, points: list[Point]) -> int:
@@ -133,7 +145,7 @@ def _opening(store: Store, jobs: int) -> str:
     return (
         f"{sweep.path.parent}: {sweep.method} over {', '.join(sweep.varied)}, "
         f"{total} points ({done} done), {jobs} at a time"
-        + (f"\nQuestion: {question}" if question else "")
+        + (f"\nQuestion: {one_line(question)}" if question else "")
         + ("\nearly_terminate is wandb's: here every point runs to its end" * early)
         + f"\nRecording in {store.path}\n"
     )
@@ -144,7 +156,7 @@ def _listing(store: Store) -> Table:
     for column in ("index", "name", *store.sweep.varied, "state"):
         table.add_column(column)
     for point, state in zip(store.points(), store.states(), strict=False):
-        cells = [str(point.settings.get(name, "")) for name in store.sweep.varied]
+        cells = _cells(store, point)
         table.add_row(str(point.index), point.name, *cells, state)
     return table
 
@@ -157,7 +169,8 @@ def _close(store: Store, only: Only, console: Console) -> None:
     for point in failed:
         failure = store.failure(point) or {}
         error = str(failure.get("error")).strip().splitlines()[-1]
-        console.print(f"failed: point {point.index} ({point.name}): {error}")
+        told = f"failed: point {point.index} ({point.name}): {one_line(error)}"
+        console.print(told)
     total = len(points)
     if store.sweep.method == "bayes":
         total = max(total, _total(store, store.points()))
@@ -197,10 +210,11 @@ def _filter(options: argparse.Namespace) -> Only:
         return index_filter(*_indices(options.index))
     if options.shard is not None:
         shard, _, shards = options.shard.partition("/")
-        if not (shard.isdigit() and shards.isdigit() and int(shard) < int(shards)):
+        one, of = count_of(shard), count_of(shards)
+        if one is None or of is None or one >= of:
             rule = "must be I/N with 0 <= I < N"
             raise UserError("shard", options.shard, rule, "e.g. --shard 0/8")
-        return shard_filter(int(shard), int(shards))
+        return shard_filter(one, of)
     return lambda point: True
 
 
@@ -208,9 +222,9 @@ def _indices(text: str) -> list[range]:
     chosen: list[range] = []
     for part in text.split(","):
         first, dash, last = part.partition("-")
-        digits = first.isdigit() and (last.isdigit() or not dash)
-        if not digits or (dash and int(last) < int(first)):
+        low, high = count_of(first), count_of(last if dash else first)
+        if low is None or high is None or high < low:
             rule = "must be numbers, or ranges of them from low to high"
             raise UserError("index", text, rule, "e.g. --index 0-7 or --index 3,5")
-        chosen.append(range(int(first), int(last or first) + 1))
+        chosen.append(range(low, high + 1))
     return chosen

@@ -1,41 +1,12 @@
-"""A sweep on a cluster: a job array by hand, or through submitit."""
+"""A sweep on a cluster through submitit."""
 
-import shlex
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-from testbed.errors import UserError
+from testbed.errors import UserError, one_line
+from testbed.settings import count_of
 from testbed.sweeps.store import Store
-
-MOST_TASKS = 1001  # of an array: Slurm's MaxArraySize, unless it was raised
-SHARDS = 1000  # of a sweep with more points
-
-
-def script(store: Store) -> str:
-    """An sbatch script whose array job I runs point I, or shard I of many points.
-
-    Raises:
-      UserError: a bayes sweep, whose points depend on one another.
-    """
-    check_independent(store)
-    count, task = len(store.points()), '"$SLURM_ARRAY_TASK_ID"'
-    piece = f"--index {task}"
-    if count > MOST_TASKS:
-        count = SHARDS
-        piece = f"--shard {task}/{SHARDS}"
-    command = shlex.join(["python", "scripts/sweep.py", "--dir", str(store.path)])
-    name = shlex.quote(store.name)
-    return (
-        "#!/bin/bash\n"
-        f"#SBATCH --job-name={name}\n"
-        f"#SBATCH --array=0-{count - 1}\n"
-        "#SBATCH --cpus-per-task=2\n"
-        "#SBATCH --time=01:00:00\n"
-        f"#SBATCH --output={shlex.quote(f'{store.path}/logs/slurm-%A_%a.out')}\n"
-        "export XLA_PYTHON_CLIENT_PREALLOCATE=false  # jobs may share a card\n"
-        f"srun {command} {piece}"
-    )
 
 
 def submit(
@@ -62,7 +33,7 @@ def submit(
         if not equals:
             rule = "must be KEY=VALUE"
             raise UserError("submitit", text, rule, "e.g. slurm_partition=cpu")
-        given[key] = int(value) if value.isdigit() else value
+        given[key] = value if (number := count_of(value)) is None else number
     try:
         import submitit
 
@@ -73,7 +44,7 @@ def submit(
         rule = "is not installed"
         raise UserError("submitit", "-", rule, "pip install -e '.[slurm]'") from None
     except (NameError, TypeError, ValueError, RuntimeError, AssertionError) as error:
-        rule = f"is refused by submitit ({str(error).splitlines()[0]})"
+        rule = f"is refused by submitit ({one_line(error, 200)})"
         raise UserError("submitit", parameters, rule, "correct it") from None
     jobs = [
         executor.submit(Shard(), str(store.path), session, shard, shards)

@@ -14,11 +14,12 @@ from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-import yaml
-
+from testbed.bounds import check_bounds
 from testbed.commands import SIMULATE, TRAIN, Command
 from testbed.errors import UserError, check_name
 from testbed.settings import field_types, override
+from testbed.sweeps.document import holders, read_document, yaml_text
+from testbed.sweeps.fixed_arguments import fixed_arguments
 from testbed.sweeps.parameter import Parameter, read_parameter
 
 METHODS = ("grid", "random", "bayes")
@@ -31,6 +32,8 @@ _KEYS = (
     *("project", "entity", "command", "early_terminate"),
 )
 _MOST_TRIED = 1000  # combinations in which a value may prove to be accepted
+_FEW = 20  # values that a remedy writes out
+_HOLDERS = ("x-", "_", ".")  # how keys begin under which anchors are kept
 _RUNNER_ONLY = ("run.dir", "run.root", "run.resume")
 
 
@@ -77,53 +80,26 @@ class Sweep:
         return [n for n, p in self.parameters.items() if len(p.values) != 1]
 
 
-def read_document(path: Path | str) -> tuple[str, Any]:
-    """The text of a sweep file, and what YAML makes of it.
-
-    Raises:
-      UserError: a file that cannot be read, or is not YAML.
-    """
-    try:
-        text = Path(path).read_text()
-        return text, yaml.safe_load(text)
-    except OSError as error:
-        rule = f"cannot be read ({error.strerror})"
-        raise UserError("sweep", path, rule, "give a sweep file") from None
-    except yaml.YAMLError as error:
-        line = str(error).replace("\n", " ")[:120]
-        raise UserError("sweep", path, f"is not YAML: {line}", "mend it") from None
-    except UnicodeDecodeError:
-        rule = "is not a text in UTF-8"
-        raise UserError("sweep", path, rule, "give a sweep file") from None
-
-
 def read_sweep(path: Path | str) -> Sweep:
     """Reads and checks a sweep file.
 
     Raises:
-      UserError: a file that cannot be read; an unknown key, method, program or setting;
-        a parameter that `read_parameter` refuses; a value that the program would
-        refuse.
+      UserError: a file that `read_document` refuses; an unknown key, method, program or
+        setting; a command that runs anything else than the program; a parameter that
+        `read_parameter` refuses; a value that the program would refuse.
     """
     path = Path(path)
     text, document = read_document(path)
     if not isinstance(document, dict) or not document.get("parameters"):
         raise UserError("sweep", path, "has no parameters", "add parameters:")
     for key in document:
-        check_name("key", key, _KEYS)
+        if key not in _KEYS:
+            _check_holder(str(key), text)
     method = str(document.get("method"))
     check_name("method", method, METHODS)
     program = str(document.get("program"))
     check_name("program", program, PROGRAMS)
-    types = field_types(PROGRAMS[program].config)
-    parameters = {}
-    for name, spec in _flat(document["parameters"]).items():
-        if name not in types and name != "preset":
-            check_name("parameters", name, types)
-        if name in _RUNNER_ONLY:
-            rule = "is set by whoever runs the sweep"
-            raise UserError(f"parameters.{name}", spec, rule, "leave it out")
-        parameters[name] = read_parameter(name, spec, types.get(name, str))
+    parameters = _parameters(document, program)
     sweep = Sweep(
         path,
         _header(text),
@@ -137,6 +113,41 @@ def read_sweep(path: Path | str) -> Sweep:
     _check_method(sweep)
     _check_values(sweep)
     return sweep
+
+
+def _check_holder(key: str, text: str) -> None:
+    """Lets a key pass that is none of wandb's: it holds what is used elsewhere."""
+    if not key.startswith(_HOLDERS):
+        check_name("key", key, _KEYS)
+    if key not in holders(text):
+        rule = "is a key of your own, but holds no anchor for other parts to use"
+        raise UserError("key", key, rule, "leave it out, or add &NAME to what it holds")
+
+
+def _parameters(document: Mapping[str, Any], program: str) -> dict[str, Parameter]:
+    """Those that are listed, and the arguments that ``command`` adds to them."""
+    command = PROGRAMS[program]
+    types = field_types(command.config)
+    fixed = fixed_arguments(document.get("command"), program, command)
+    listed = _flat(document["parameters"], types)
+    parameters = {}
+    for name, value in {**fixed.before, **fixed.after}.items():
+        if name in _RUNNER_ONLY:
+            rule = "is set by whoever runs the sweep"
+            raise UserError("command", f"--{name}", rule, "leave it out")
+        if name not in listed:
+            parameters[name] = Parameter(name, (value,), "constant", {})
+        elif name in fixed.after:
+            rule = "comes after ${args} and would overrule the sweep's own values"
+            raise UserError("command", f"--{name}", rule, "leave one of them out")
+    for name, spec in listed.items():
+        if name not in types and name != "preset":
+            check_name("parameters", name, types)
+        if name in _RUNNER_ONLY:
+            rule = "is set by whoever runs the sweep"
+            raise UserError(f"parameters.{name}", spec, rule, "leave it out")
+        parameters[name] = read_parameter(name, spec, types.get(name, str))
+    return parameters
 
 
 def config_of(sweep: Sweep, settings: Mapping[str, Any]) -> Any:
@@ -154,16 +165,19 @@ def config_of(sweep: Sweep, settings: Mapping[str, Any]) -> Any:
     return command.validate(override(base, given))
 
 
-def _flat(parameters: Any, prefix: str = "") -> dict[str, Any]:
+def _flat(parameters: Any, types: Mapping[str, Any], prefix: str = "") -> dict:
     if not isinstance(parameters, Mapping) or not parameters:
         field = f"parameters.{prefix}".rstrip(".")
         rule = "must hold settings by name"
         raise UserError(field, parameters, rule, "e.g. model.depth: {values: [2, 4]}")
     flat: dict[str, Any] = {}
     for name, spec in parameters.items():
+        whole = f"{prefix}{name}"
         nested = isinstance(spec, Mapping) and "parameters" in spec
-        inner = _flat(spec["parameters"], f"{prefix}{name}.") if nested else None
-        for key, value in (inner or {f"{prefix}{name}": spec}).items():
+        if isinstance(spec, Mapping) and not nested and spec:
+            _check_group(whole, spec, types)
+        inner = _flat(spec["parameters"], types, f"{whole}.") if nested else None
+        for key, value in (inner or {whole: spec}).items():
             if key in flat:
                 rule = "is given twice, nested and dotted"
                 raise UserError(f"parameters.{key}", value, rule, "leave one out")
@@ -171,17 +185,26 @@ def _flat(parameters: Any, prefix: str = "") -> dict[str, Any]:
     return flat
 
 
+def _check_group(name: str, spec: Mapping[str, Any], types: Mapping[str, Any]) -> None:
+    """Raises UserError for settings that are nested without ``parameters``."""
+    if name in types or not any(known.startswith(f"{name}.") for known in types):
+        return
+    inner, value = next(iter(spec.items()))
+    nested = yaml_text({"parameters": dict(spec)})
+    rule = "is a group: what it holds goes below parameters"
+    remedy = f"write {name}.{inner}: {yaml_text(value)}, or {name}: {nested}"
+    raise UserError(f"parameters.{name}", dict(spec), rule, remedy)
+
+
 def _check_method(sweep: Sweep) -> None:
     cap, metric = sweep.run_cap, sweep.metric
     if cap is not None and (type(cap) is not int or cap < 1):
         rule = "must be a whole number of points"
         raise UserError("run_cap", cap, rule, "use 1 or more")
+    check_bounds({"run_cap": cap})
     if sweep.method == "grid":
         for parameter in sweep.parameters.values():
-            if not parameter.values:
-                rule = "a grid needs values"
-                field = f"parameters.{parameter.name}"
-                raise UserError(field, parameter.distribution, rule, "list values")
+            _check_grid(parameter)
     elif cap is None:
         rule = f"{sweep.method} has no end of its own"
         raise UserError("run_cap", None, rule, "add run_cap: 30")
@@ -197,6 +220,20 @@ def _check_method(sweep: Sweep) -> None:
     target = metric.get("target", 0)
     if isinstance(target, bool) or not isinstance(target, int | float):
         raise UserError("metric.target", target, "must be a number", "correct it")
+
+
+def _check_grid(p: Parameter) -> None:
+    if p.weights:
+        rule = "a grid has every value once, whatever its probability"
+        field = f"parameters.{p.name}.probabilities"
+        raise UserError(field, p.weights, rule, "leave them out, or use method: random")
+    if not p.values:
+        n, remedy = p.numbers, "list values"
+        if p.distribution == "int_uniform" and n["max"] - n["min"] < _FEW:
+            whole = list(range(int(n["min"]), int(n["max"]) + 1))
+            remedy = f"write {yaml_text({'values': whole})}"
+        rule = "a grid needs values"
+        raise UserError(f"parameters.{p.name}", p.distribution, rule, remedy)
 
 
 def _check_values(sweep: Sweep) -> None:

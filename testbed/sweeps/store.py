@@ -24,8 +24,9 @@ from typing import Any
 
 from testbed.errors import RunError, UserError
 from testbed.sweeps.claims import Claims
+from testbed.sweeps.document import read_document
 from testbed.sweeps.points import Settings, drawn, grid, point_name, quick
-from testbed.sweeps.spec import Sweep, read_document, read_sweep
+from testbed.sweeps.spec import Sweep, read_sweep
 
 MOST_DEATHS = 3  # of workers on one point, before it counts as failed
 MOST_POINTS = 1_000_000  # without asking

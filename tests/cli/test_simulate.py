@@ -273,7 +273,7 @@ def test_a_killed_run_resumes_to_the_same_bits(environment, tmp_path):
         (["--samples=1"], "samples=1: must be at least 3"),
         (["--model.width=0"], "model.width=0: must be at least 1"),
         (["--model.lam=0"], "model.lam=0.0: without a branch nothing is random"),
-        (["--model.branch=depth_scaled", "--model.c=0"], "lam=0.0"),
+        (["--model.branch=depth_scaled", "--model.c=0"], "model.c=0.0: without a"),
         (["--model.widht=3"], "did you mean '--model.width'?"),
         (["--smaples=30"], "did you mean '--samples'?"),
         (["--preset=smok"], "did you mean 'smoke'?"),

@@ -3,10 +3,9 @@
 import itertools
 
 import numpy as np
-import pytest
 
-from testbed.sweeps.parameter import DISTRIBUTIONS, Parameter
-from testbed.sweeps.points import draw, drawn, from_unit, grid, point_name
+from testbed.sweeps.parameter import Parameter
+from testbed.sweeps.points import draw, drawn, grid, point_name
 
 
 def test_a_grid_is_every_combination_in_order(sweep_of):
@@ -34,50 +33,6 @@ def test_random_points_can_be_had_again(sweep_of):
     assert len({s["model.c"] for s in take(9, 0)}) == 9
 
 
-RANGES = {
-    "uniform": (dict(min=-1.0, max=3.0), lambda u: 4 * u - 1),
-    "int_uniform": (dict(min=2, max=5), lambda u: 2 + np.floor(4 * u)),
-    "q_uniform": (dict(min=8, max=32, q=8), lambda u: 8 * np.round(1 + 3 * u)),
-    "log_uniform_values": (dict(min=0.1, max=10.0), lambda u: 10 ** (2 * u - 1)),
-    "q_log_uniform_values": (
-        dict(min=8, max=64, q=8),
-        lambda u: 8 * np.round(8**u),
-    ),
-    "normal": (dict(mu=2.0, sigma=3.0), None),
-    "log_normal": (dict(mu=2.0, sigma=3.0), None),
-}
-
-
-def test_every_distribution_is_tested_here():
-    """The list of the program and that of this file agree."""
-    assert set(RANGES) | {"constant", "categorical"} == set(DISTRIBUTIONS)
-
-
-@pytest.mark.parametrize("kind", RANGES)
-def test_a_distribution_is_the_one_it_is_called(kind):
-    """Quantiles by their formulas; draws within the range, of Python's own types."""
-    numbers, quantile = RANGES[kind]
-    parameter = Parameter("x", (), kind, numbers)
-    rng = np.random.default_rng(0)
-    values = [draw(parameter, rng) for _ in range(2000)]
-    whole = kind in ("int_uniform", "q_uniform", "q_log_uniform_values")
-    assert {type(v) for v in values} == {int if whole else float}
-    if quantile is None:
-        z = np.log(values) if kind == "log_normal" else np.array(values)
-        error = 3 / len(z) ** 0.5
-        assert abs(z.mean() - 2) < 4 * error
-        assert abs(z.mean() - 1) > 4 * error  # another mean would be seen
-        assert abs(z.std() - 3) < 4 * error / 2**0.5
-        return
-    assert numbers["min"] <= min(values) and max(values) <= numbers["max"]
-    for u in (0.003, 0.2, 0.41, 0.77, 0.996):
-        assert from_unit(parameter, u) == pytest.approx(float(quantile(u)))
-    if whole:
-        step = numbers.get("q", 1)
-        span = range(numbers["min"], numbers["max"] + 1, step)
-        assert set(values) == set(span)
-
-
 def test_choices_are_drawn_evenly(sweep_of):
     """Each of three values in a third of 3000 points, to 4 standard errors."""
     parameter = Parameter("x", ("a", None, 3), "categorical", {})
@@ -85,6 +40,18 @@ def test_choices_are_drawn_evenly(sweep_of):
     seen = [draw(parameter, rng) for _ in range(3000)]
     for value in parameter.values:
         assert abs(seen.count(value) - 1000) < 4 * (3000 * 2 / 9) ** 0.5
+
+
+def test_weighted_choices_are_drawn_by_their_weights():
+    """Each of three values as often as its probability, to 4 standard errors."""
+    weights = (0.2, 0.0, 0.8)
+    parameter = Parameter("x", (1, 2, 3), "categorical_w_probabilities", {}, weights)
+    rng = np.random.default_rng(0)
+    seen = [draw(parameter, rng) for _ in range(3000)]
+    for value, weight in zip(parameter.values, weights, strict=True):
+        error = (3000 * weight * (1 - weight)) ** 0.5
+        assert abs(seen.count(value) - 3000 * weight) <= 4 * error
+        assert abs(seen.count(value) - 1000) > 4 * (3000 * 2 / 9) ** 0.5  # not evenly
 
 
 def test_a_points_name_is_all_that_the_sweep_sets(sweep_of):

@@ -62,10 +62,25 @@ MISTAKES = {
         {},
         "model.depth=vlaues: .*did you mean 'values'",
     ),
-    "probabilities": (
+    "probabilities in a grid": (
         {"model.depth": {"values": [2, 3], "probabilities": [0.1, 0.9]}},
         {},
-        "model.depth=probabilities: must be one of",
+        "depth.probabilities=.0.1, 0.9.: a grid has every value once",
+    ),
+    "probabilities of too few": (
+        {"model.depth": {"values": [2, 3], "probabilities": [1.0]}},
+        {"method": "random", "run_cap": 2},
+        "probabilities=.1.0.: must be a list, a number for each",
+    ),
+    "probabilities beyond one": (
+        {"model.depth": {"values": [2, 3], "probabilities": [1, 3]}},
+        {"method": "random", "run_cap": 2},
+        r"sum to 4, not to 1; e.g. \[0.25, 0.75\]",
+    ),
+    "a negative probability": (
+        {"model.depth": {"values": [2, 3], "probabilities": [-1, 2]}},
+        {"method": "random", "run_cap": 2},
+        "probabilities=-1: must be a number from 0 to 1",
     ),
     "bare value": ({"model.depth": 2}, {}, r"depth=2: .*write model.depth: {value: 2}"),
     "value and values": (
@@ -80,7 +95,7 @@ MISTAKES = {
     ),
     "nothing": ({"model.depth": {}}, {}, "must have either value, or values"),
     "no values": ({"model.depth": {"values": []}}, {}, "a list of at least one"),
-    "one bare value": ({"model.depth": {"values": 3}}, {}, r"write values: \[A, B\]"),
+    "one bare value": ({"model.depth": {"values": 3}}, {}, r"write values: \[3\]"),
     "the same twice": ({"model.depth": {"values": [2, 2]}}, {}, "holds 2 twice"),
     "given twice": (
         DEPTH | {"model": {"parameters": {"depth": {"value": 4}}}},
@@ -134,6 +149,41 @@ MISTAKES = {
         {"method": "random", "run_cap": 2},
         "model.c.min=0: has no logarithm",
     ),
+    "beta without shape": (
+        {"model.c": {"distribution": "beta", "a": 0}},
+        {"method": "random", "run_cap": 2},
+        "model.c.a=0: must be positive",
+    ),
+    "fractional ends": (
+        {"model.depth": {"distribution": "int_uniform", "min": 1.5, "max": 4}},
+        {"method": "random", "run_cap": 2},
+        "model.depth.min=1.5: must be a whole number",
+    ),
+    "beyond float64": (
+        {"model.c": {"distribution": "log_normal", "mu": 900}},
+        {"method": "random", "run_cap": 2},
+        "model.c=log_normal: draws numbers beyond float64",
+    ),
+    "a tiny step": (
+        {"model.c": {"distribution": "q_uniform", "min": 1, "max": 2, "q": 1e-300}},
+        {"method": "random", "run_cap": 2},
+        "more than 2.53 steps of 1e-300",
+    ),
+    "a huge end": (
+        {"model.depth": {"min": 1, "max": 10**400}},
+        {"method": "random", "run_cap": 2},
+        "is not YAML: line 4: holds a number of about 400 digits",
+    ),
+    "too many values": (
+        {"model.depth": {"values": list(range(1, 20_002))}},
+        {},
+        "lists 20,001 values, of at most 10,000; use a distribution",
+    ),
+    "a cap beyond counting": (
+        DEPTH,
+        {"run_cap": 10**12},
+        "run_cap=1000000000000: must be at most 2147483647",
+    ),
     "zero step": (
         {"model.c": {"distribution": "q_uniform", "min": 0.5, "max": 2, "q": 0}},
         {"method": "random", "run_cap": 2},
@@ -142,7 +192,7 @@ MISTAKES = {
     "ends between steps": (
         {"model.width": {"distribution": "q_uniform", "min": 4, "max": 64, "q": 8}},
         {"method": "random", "run_cap": 2},
-        "model.width.min=4: must be a multiple of 8",
+        "model.width=0: must be at least 1",  # 4 is rounded to 0, as by wandb
     ),
     "fractions of a whole number": (
         {"model.depth": {"distribution": "uniform", "min": 2, "max": 8}},

@@ -1,0 +1,73 @@
+"""What a run takes of memory, told from its config before anything is made."""
+
+from testbed.config import Config, SimulateConfig
+from testbed.data import names
+from testbed.errors import UserError
+from testbed.kernels.memory import USABLE, available_bytes, readable
+from testbed.sampling.stream import batch_size
+
+
+def check_training_memory(
+    config: Config, n_in: int | None = None, n_out: int | None = None
+) -> None:
+    """Raises UserError for a size whose arrays the device's memory cannot hold.
+
+    Args:
+      config: validated.
+      n_in: input dimension; None takes that of the data set as it is published.
+      n_out: outputs; likewise.
+    """
+    d, m, t = config.data, config.model, config.train
+    synthetic = d.name in names.SYNTHETIC_NAMES
+    if n_in is None:
+        n_in = d.n_in if synthetic else names.N_IN[d.name]
+    if n_out is None:
+        classes = len(d.classes) or names.N_CLASSES.get(d.name, 0)
+        n_out = d.n_out if synthetic else classes
+    examples, depth = d.train_size + d.test_size, m.depth or 1
+    available = available_bytes()
+
+    def check(field: str, value: int, what: str, needed: int, remedy: str = "") -> None:
+        if needed > USABLE * available:
+            rule = f"{what} {readable(needed)} of {readable(available)} available"
+            raise UserError(field, value, rule, remedy or f"lower {field}")
+
+    size = max(("data.train_size", d.train_size), ("data.test_size", d.test_size),
+               key=lambda one: one[1])  # fmt: skip
+    wide = ("data.n_in", n_in) if synthetic and n_in > examples else size
+    check(*wide, "its inputs take", 8 * 3 * examples * n_in)
+    # K and Theta, the eigenvectors, and three products of their size.
+    check(*size, "its kernels take", 8 * 6 * examples**2)
+    many = ("data.n_out", n_out) if synthetic and n_out > examples else size
+    check(*many, "its outputs take", 8 * 3 * examples * n_out)
+    # Parameters, displacements, gradients and optimizer of all seeds; activations.
+    weights = m.width * (n_in + depth * m.width + n_out)
+    copies = t.seeds * (4 if t.optimizer == "gd" else 8) + 4
+    activations = 4 * (t.batch_size or d.train_size) * m.width * depth
+    largest = max(("model.width", m.width), ("model.depth", depth),
+                  ("train.seeds", t.seeds), key=lambda one: one[1])  # fmt: skip
+    remedy = "lower model.width, model.depth or train.seeds"
+    check(*largest, "training takes", 4 * (weights * copies + activations), remedy)
+    probes = config.kernel.probes
+    layers = 8 * probes * m.width * (n_out + 1) * (depth + 2)
+    check("kernel.probes", probes, "its kernels take", layers)
+    if t.batch_size:
+        check("train.steps", t.steps, "its batches take", 8 * t.steps * t.batch_size)
+    if t.loss == "cross_entropy" and t.optimizer != "adam":
+        draws = config.kernel.draws
+        check("kernel.draws", draws, "they take", 8 * 4 * draws * examples * n_out)
+
+
+def check_simulation_memory(config: SimulateConfig) -> None:
+    """The same for `scripts/simulate.py`: no weights, but a record of every layer."""
+    m = config.model
+    depth, available = m.depth or 1, available_bytes()
+    batch = batch_size(m.width) * (2 if config.antithetic else 1)
+    for field, value, needed in (
+        ("model.width", m.width, 16 * 8 * batch * m.width),
+        ("n_out", config.n_out, 4 * 8 * batch * config.n_out),
+        ("model.depth", depth, 4096 * depth),  # a row of 30 numbers a layer
+    ):
+        if needed > USABLE * available:
+            rule = f"takes {readable(needed)} of {readable(available)} available"
+            raise UserError(field, value, rule, f"lower {field}")
