@@ -1,9 +1,11 @@
 """What every HTML page is made of: one file that needs nothing outside itself."""
 
 import base64
+import os
 import re
 from collections.abc import Sequence
 from html import escape
+from urllib.parse import quote
 
 _CSS = """
 :root { color-scheme: light; }
@@ -62,6 +64,16 @@ def image(png: bytes, alt: str) -> str:
     """A picture inside the page."""
     data = base64.b64encode(png).decode()
     return f'<img alt="{escape(alt)}" src="data:image/png;base64,{data}">'
+
+
+def link(target: str | os.PathLike, name: str) -> str:
+    """A link to a file beside the page, whatever characters its path has.
+
+    Percent signs make `#`, `?` and `:` parts of the path: a folder that is called
+    ``javascript:...`` is a folder.
+    """
+    path = quote(os.fsencode(os.fspath(target)), safe="/")
+    return f'<a href="{path}">{escape(name)}</a>'
 
 
 def mathematics(text: str) -> str:

@@ -59,7 +59,7 @@ class Reproduction:
         return all(claim.passed for claim in self.claims)
 
 
-FIELDS = ("Question", "Source", "Parameters", "Expected", "Time")
+FIELDS = ("Question", "Source", "Parameters", "Quick", "Expected", "Time")
 
 
 def describe(name: str) -> tuple[str, dict[str, str]]:
@@ -95,6 +95,10 @@ def reproduce(name: str, quick: bool, folder: Path) -> Reproduction:
     from testbed.reports import style
 
     title, header = describe(name)
+    small = header.pop("Quick")
+    if quick:  # what it does not name is as in the full variant
+        full = header["Parameters"].removesuffix(".")
+        header["Parameters"] = f"{small} (--quick; otherwise: {full}.)"
     began = time.perf_counter()
     with matplotlib.rc_context(style.RC):
         result = _module(name).reproduce(quick)

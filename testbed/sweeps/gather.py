@@ -34,6 +34,7 @@ process has a variance, the outputs not being centred.
 OF_ENSEMBLES = ("ensemble_spread", "variance_ratio")
 # A pandas.DataFrame or Series, whose own annotations do not tell one from the other.
 Table: TypeAlias = Any
+_FORMULAS = ("=", "+", "-", "@", "\t", "\r", "\n")  # how a cell begins that is run
 _MOST_EMPTY = 4  # cells of a labelled array for each run that fills one
 
 
@@ -197,7 +198,8 @@ def write_tables(gathered: Gathered, path: Path) -> list[Path]:
 
     ``divergence.parquet`` and ``divergence.csv`` hold the networks, ``laws.parquet``
     and ``laws.csv`` the simulations, ``rows.parquet`` every recorded time.  The CSV
-    files have five digits and leave out settings that all runs share.
+    files have five digits, leave out settings that all runs share, and hold no text
+    that a spreadsheet would take for a formula.
 
     Raises:
       RunError: they cannot be written.
@@ -212,13 +214,28 @@ def write_tables(gathered: Gathered, path: Path) -> list[Path]:
                 varied = varied_in(table)
                 shared = [c for c in table if is_setting(str(c)) and c not in varied]
                 short = table.drop(columns=shared).dropna(axis=1, how="all")
-                _plain(short).to_csv(files[-1], index=False, float_format="%.5g")
+                inert = _plain(short).map(inert_cell)
+                inert.to_csv(files[-1], index=False, float_format="%.5g")
         if len(gathered.rows):
             files.append(path / "rows.parquet")
             _plain(gathered.rows).to_parquet(files[-1], index=False)
     except OSError as error:
         raise RunError(f"{path}: tables cannot be written ({error.strerror})") from None
     return files
+
+
+def inert_cell(value: Any) -> Any:
+    """A cell that no spreadsheet takes for a formula: such texts get a quote in front.
+
+    Numbers stay numbers, and so do texts that are numbers, as -1e-5.
+    """
+    if not isinstance(value, str) or not value.startswith(_FORMULAS):
+        return value
+    try:
+        float(value)
+    except ValueError:
+        return f"'{value}"
+    return value
 
 
 def _plain(table: Table) -> Table:

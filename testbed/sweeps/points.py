@@ -76,7 +76,10 @@ def draw(parameter: Parameter, rng: np.random.Generator) -> Any:
 
 
 def quick(sweep: Sweep) -> Sweep:
-    """The same sweep made small: two values a parameter, small networks, few steps."""
+    """The same sweep made small: two values a parameter, small networks, few steps.
+
+    Its header keeps the question and says the small sizes.
+    """
     known = [k for k in QUICK_FIXED if k in field_types(sweep.command.config)]
     parameters = {}
     for name, p in sweep.parameters.items():
@@ -91,7 +94,13 @@ def quick(sweep: Sweep) -> Sweep:
             continue
         parameters[name] = Parameter(name, (QUICK_FIXED[name],), "constant", {})
     cap = min(sweep.run_cap or 4, 4) if sweep.method != "grid" else None
-    return dataclasses.replace(sweep, parameters=parameters, run_cap=cap)
+    sizes = "; ".join(
+        f"{name} {', '.join(map(str, p.values))}" for name, p in parameters.items()
+    )
+    # What else the header says is of the sizes that the file has.
+    header = {k: v for k, v in sweep.header.items() if k == "question"}
+    header["quick"] = f"a trial of the sweep at small sizes: {sizes}"
+    return dataclasses.replace(sweep, parameters=parameters, run_cap=cap, header=header)
 
 
 def point_name(sweep: Sweep, settings: Mapping[str, Any]) -> str:

@@ -10,7 +10,6 @@ from testbed.errors import UserError, one_line
 from testbed.reports.sweeps.write import write_sweep_report
 from testbed.runs.console import Console
 from testbed.sweeps.gather import Gathered, gather
-from testbed.sweeps.spec import read_sweep
 from testbed.sweeps.store import Store, open_store
 
 
@@ -29,9 +28,9 @@ def report(paths: Sequence[Path], out: Path) -> None:
             rule = f"is a {what}, whose own report would be overwritten"
             raise UserError("out", out, rule, "give --out another folder")
     files = [path / "sweep.yaml" for path in paths if (path / "sweep.yaml").exists()]
-    sweep = read_sweep(files[0]) if files else None
-    header, metric = (dict(sweep.header), dict(sweep.metric)) if sweep else ({}, {})
     stores = [open_store(None, file.parent) for file in files]
+    sweep = stores[0].sweep if stores else None
+    header, metric = (dict(sweep.header), dict(sweep.metric)) if sweep else ({}, {})
     order = {}
     if sweep and sweep.method == "bayes":
         order = {point.name: point.index for point in stores[0].points()}

@@ -59,7 +59,7 @@ def script(store: Store, options: argparse.Namespace) -> str:
     lines = [f"#SBATCH --{name}={value}" for name, value in directives.items()]
     start, python = _environment()
     program = str(_ROOT / "scripts" / "sweep.py")
-    command = shlex.join([python, program, "--dir", str(store.path)])
+    command = shlex.join([python, program, f"--dir={store.path}"])
     return "\n".join(
         [
             "#!/bin/bash",

@@ -98,7 +98,7 @@ def test_a_cluster_script_addresses_every_point(sweep, file, tmp_path):
     assert said.out.startswith("#!/bin/bash\n")
     assert "#SBATCH --job-name=small\n#SBATCH --array=0-3\n" in said.out
     assert "export XLA_PYTHON_CLIENT_PREALLOCATE=false" in said.out
-    assert f'--dir {tmp_path / "dir"} --index "$SLURM_ARRAY_TASK_ID"\n' in said.out
+    assert f'--dir={tmp_path / "dir"} --index "$SLURM_ARRAY_TASK_ID"\n' in said.out
 
 
 @pytest.mark.parametrize(("count", "last"), [(1001, 1000), (1002, 999)])

@@ -14,6 +14,7 @@ import pytest
 
 from testbed.errors import RunError, UserError
 from testbed.reports import style
+from testbed.reports.page import mathematics
 from testbed.reproduce import registry
 from testbed.reproduce.canvas import canvas, histogram
 from testbed.reproduce.claim import Result, above, below, close
@@ -87,7 +88,11 @@ def test_the_page_has_every_figure_and_claim(small):
     for one in done:
         assert f"python scripts/reproduce.py {one.name} --quick" in html
     for field in FIELDS:
-        assert html.count(f"<strong>{field}.</strong>") == len(done)
+        shown = 0 if field == "Quick" else len(done)
+        assert html.count(f"<strong>{field}.</strong>") == shown
+    for one in done:  # the sizes that were drawn come first
+        quick = describe(one.name)[1]["Quick"]
+        assert f"<strong>Parameters.</strong> {mathematics(quick)} (--quick;" in html
     assert ">fail<" not in html and "http" not in html.split("<body")[0]
 
 

@@ -5,7 +5,7 @@ import pandas as pd
 import pytest
 
 from testbed.errors import UserError
-from testbed.sweeps.gather import arrays, gather, write_tables
+from testbed.sweeps.gather import arrays, gather, inert_cell, write_tables
 
 NEVER = [[0, 0], [0.01, 0.02], [0.03, 0.05]]
 LEFT = [[0, 0], [0.2, 0.05], [0.3, 0.15]]
@@ -65,6 +65,22 @@ def test_tables_read_back(finished_run, tmp_path):
         list(parquet["departure_time"]) == [np.inf] * 2 == list(csv["departure_time"])
     )
     assert len(pd.read_parquet(files[2])) == 6
+
+
+def test_no_cell_of_a_csv_is_a_formula(finished_run, tmp_path):
+    """A folder and a setting that begin like one get a quote; numbers stay numbers."""
+    finished_run(tmp_path / "=1+1", NEVER, **{"data.data_dir": "@SUM(1)"})
+    finished_run(tmp_path / "b", NEVER, **{"data.data_dir": "-2", "model.alpha": -0.5})
+    files = write_tables(gather([tmp_path]), tmp_path)
+    csv = pd.read_csv(files[1])
+    assert set(csv["run"]) == {"'=1+1", "b"}
+    assert set(csv["data.data_dir"]) == {"'@SUM(1)", "-2"}
+    assert set(csv["model.alpha"]) == {1.0, -0.5}
+    assert set(pd.read_parquet(files[0])["run"]) == {"=1+1", "b"}
+    for text in ("=x", "+x", "-x", "@x", "\tx", "\rx"):
+        assert inert_cell(text) == f"'{text}"
+    for value in (-1.5, "-1e-5", "+3", "a=b", "", None, "x-1"):
+        assert inert_cell(value) == value
 
 
 def test_runs_are_named_below_what_was_given(finished_run, tmp_path):

@@ -2,6 +2,8 @@ from pathlib import Path
 
 import pytest
 
+from testbed.sweeps.report import report
+from testbed.sweeps.spec import read_sweep
 from testbed.sweeps.store import open_store
 from testbed.sweeps.work import index_filter, work
 
@@ -37,3 +39,19 @@ def test_every_sweep_file_runs_small(file, tmp_path, monkeypatch):
     assert store.failure(points[last]) is None
     assert store.state(points[last], "one") == "done"
     assert store.sweep.header["question"].endswith("?")
+
+
+def test_a_small_sweep_says_its_sizes(tmp_path):
+    """Neither its header nor its page speaks of the sizes that the file has."""
+    file = next(file for file in FILES if file.stem == "init_laws")
+    store = open_store(file, tmp_path / "dir", small=True)
+    whole, small = read_sweep(file).header, store.sweep.header
+    assert set(small) == {"question", "quick"} and set(whole) > {"fixed", "hardware"}
+    assert small["question"] == whole["question"]
+    for name, parameter in store.sweep.parameters.items():
+        assert f"{name} {', '.join(map(str, parameter.values))}" in small["quick"]
+    work(store, "one", index_filter([0]))
+    report([tmp_path / "dir"], tmp_path / "out")
+    page = (tmp_path / "out" / "report.html").read_text()
+    assert "a trial of the sweep at small sizes: " in page
+    assert whole["fixed"] not in page and whole["hardware"] not in page

@@ -10,7 +10,7 @@ from typing import Any
 import numpy as np
 
 from testbed.divergence.collapse import Collapse
-from testbed.reports.page import table
+from testbed.reports.page import link, table
 from testbed.reports.sweeps.collapse import left_out
 from testbed.reports.sweeps.dependence import axes_of, lines
 from testbed.reports.sweeps.groups import (
@@ -160,7 +160,7 @@ def runs(gathered: Gathered, out: Path) -> str:
         page = path / "report.html"
         target = os.path.relpath(page if page.exists() else path, out.resolve())
         name = str(run["run"]).rpartition("/")[2]
-        cells = [f'<a href="{escape(target)}">{escape(name)}</a>']
+        cells = [link(target, name)]
         cells += [escape(text(run[c])) for c in varied]
         cells += [escape(text(run["metric"]))] if has_metric else []
         cells += [escape(_duration(run["seconds"])), escape(str(run["reading"]))]

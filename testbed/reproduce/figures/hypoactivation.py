@@ -7,6 +7,8 @@ Source: Li, Nica & Roy 2021, arXiv:2106.04013, Proposition 2 and Theorem 4; the
 Parameters: vanilla at alpha^2 = 0.2, 0.5 and 0.8, lam^2 = 1 - alpha^2, n = 256, and
   n = 64 for terms of higher order; Balanced at alpha^2 = 0.5; d = 40; 12 000 and 24 000
   antithetic pairs.
+Quick: n = 64, and n = 32 for terms of higher order; d = 24; 3000 and 6000
+  antithetic pairs.
 Expected: n (1/2 - active share) and n E Y, Y = 2|phi(z)|^2/|z|^2 - 1, start from 0,
   grow over a few layers and saturate for vanilla networks, at relative 6/n beyond the
   law of wide networks; both are 0 at every layer for Balanced ones.

@@ -7,6 +7,8 @@ Source: Li, Nica & Roy 2021, arXiv:2106.04013 (interlayer correlations); the for
 Parameters: alpha = lam = 1/sqrt(2), d = 24; n = 512 and, for terms of higher order,
   n = 128; 20 000 and 60 000 networks, and 10 000 Balanced ones of n = 512.  Products
   Y_l Y_{l+q} are averaged over l; errors are those of independent networks.
+Quick: n = 256 and n = 64; 1500 and 5000 networks, and 1000 Balanced ones of
+  n = 256.
 Expected: n Cov(Y_l, Y_{l+q}) is Phi(c^q) at infinite width, 3 at q = 0, with a heavier
   tail by terms of order 1/n; for Balanced networks 3 at q = 0 and 0 elsewhere.
 Time: 10 s on 2 CPU cores; quick: 4 s.

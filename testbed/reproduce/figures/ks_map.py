@@ -6,6 +6,7 @@ Source: Li, Nica & Roy 2021, arXiv:2106.04013, Theorems 1 and 4; the laws of
   log|f|^2 are in testbed.laws.norms.
 Parameters: vanilla and Balanced, alpha = lam = 1/sqrt(2), n = 16 to 256 and d = 1 to
   256 in powers of 2, 10 outputs, |x|^2 = n_in; 8000 networks of each width.
+Quick: n = 16 and 64, d = 1 to 64; 2000 networks of each width.
 Expected: the Gaussian law fails along d/n, whatever the width, visibly from 1/16 on.
   The log-Gaussian one holds at every depth for Balanced networks from n = 32 on and for
   vanilla ones from n = 128 on; it fails for narrow vanilla networks deeper than wide.

@@ -8,6 +8,7 @@ Source: Li, Nica & Roy 2021, arXiv:2106.04013 (residual networks); Hanin & Nica 
 Parameters: fully connected, vanilla and Balanced, the latter two with
   alpha = lam = 1/sqrt(2); n = 16, 64 and 256, d up to n; 100 000, 60 000 and 8000
   networks of each kind.
+Quick: n = 32 and 64; 15 000 and 10 000 networks of each kind.
 Expected: variances per d/n of 5 (fully connected), 2.25 (Balanced) and 5.44 (vanilla),
   up to relative corrections of order 1/n, which the exact law of products has for the
   fully connected network.
