@@ -43,14 +43,12 @@ from models import MLP, ResNet
 from models.layers import PARAMETERIZATIONS
 from models.resnet import HEADS
 from testbed.errors import RunError, UserError, check_name
-from testbed.kernels.hermite import terms_for
 from testbed.kernels.memory import check_memory
 from testbed.kernels.recursion import relu_recursion
 from testbed.kernels.stax_kernel import stax_kernel
 from testbed.kernels.tiles import check_block_rows, take_rows, tiles
 
 ROUTES = ("auto", "neural_tangents", "recursion")
-_TERMS_OF_TRACED = 512  # of the Hermite series when the variances are not known
 
 
 class Kernel(NamedTuple):
@@ -98,9 +96,10 @@ def infinite_kernel(net: nn.Module, *, route: str = "auto") -> KernelFn:
     for every pair of inputs.  "neural_tangents" composes `stax` layers, for every
     activation.  There the NTK of ReLU errs by about 1e-7 for collinear and nearly
     collinear inputs (the square root of round-off) and by round-off elsewhere; the
-    identity is exact; tanh, by its Hermite series, errs by less than 1e-9 while
-    variances stay below 30.  "auto" takes the recursion for ReLU and neural-tangents
-    for the rest.
+    identity is exact; tanh, by the mixture of `testbed.kernels.tanh_dual`, errs by less
+    than 1e-9 at every variance.  "auto" takes the recursion for ReLU and
+    neural-tangents for the rest.  Kernels can be differentiated by the inputs and by
+    arrays of `net.branch`; `testbed.kernels.recursion` says what is chosen at kinks.
 
     Args:
       net: an `MLP`, `ResNet` or `BalancedResNet`.  Arrays of `net.branch` may be
@@ -158,9 +157,8 @@ def _residual_kernel(
         known = not any(isinstance(v, Tracer) for v in (x1, x2, alpha, lam))
         x1, x2 = _inputs(x1, x2, known)
         _check_memory(x1, x2, block_rows, net.depth + 2 if layers else 1)
-        terms = _terms(net, x1, x2, alpha, lam)
         evaluate = functools.partial(
-            _evaluate, alpha=alpha, lam=lam, layers=layers, terms=terms, **options
+            _evaluate, alpha=alpha, lam=lam, layers=layers, **options
         )
         if block_rows is None:
             kernel = evaluate(x1, x2)
@@ -230,10 +228,8 @@ def _in_tiles(evaluate, x1, x2, rows: int, n_layers: int) -> Kernel:
     return out
 
 
-@functools.partial(
-    jax.jit, static_argnames=("architecture", "recursion", "layers", "terms")
-)
-def _evaluate(x1, x2, alpha, lam, *, architecture, recursion, layers, terms) -> Kernel:
+@functools.partial(jax.jit, static_argnames=("architecture", "recursion", "layers"))
+def _evaluate(x1, x2, alpha, lam, *, architecture, recursion, layers) -> Kernel:
     if recursion:
         nngp, ntk, kept = _by_recursion(x1, x2, alpha, lam, architecture, layers)
     else:
@@ -244,7 +240,6 @@ def _evaluate(x1, x2, alpha, lam, *, architecture, recursion, layers, terms) -> 
             lam,
             **dataclasses.asdict(architecture),
             layers=layers,
-            terms=terms,
         )
     kernel = Kernel(nngp, ntk, None if kept is None else Kernel(*kept))
     if x2 is None:
@@ -269,18 +264,3 @@ def _by_recursion(x1, x2, alpha, lam, architecture, layers):
         layers=layers,
         **scales,
     )
-
-
-def _terms(net, x1, x2, alpha, lam) -> int:
-    """Terms of the Hermite series of tanh, from a bound on the layers' variances."""
-    if net.activation != "tanh":
-        return 0
-    inputs = [x1] if x2 is None else [x1, x2]
-    if any(isinstance(v, Tracer) for v in (*inputs, alpha, lam)):
-        return _TERMS_OF_TRACED
-    bias = net.bias_std**2
-    largest = q = max((x**2).mean(1).max() for x in inputs) + bias
-    for a, b in zip(np.asarray(alpha), np.asarray(lam), strict=True):
-        q = a**2 * q + b**2 * (min(q, 1.0) + bias)
-        largest = max(largest, q)
-    return terms_for(largest)

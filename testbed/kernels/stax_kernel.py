@@ -10,8 +10,8 @@ import jax.numpy as jnp
 
 from models.activations import activation as activation_of
 from testbed.errors import UserError
-from testbed.kernels.hermite import dual
 from testbed.kernels.neural_tangents import lenient, nt
+from testbed.kernels.tanh_dual import tanh_dual, tanh_slope_dual
 
 
 @lenient()
@@ -26,7 +26,6 @@ def stax_kernel(
     bias_std: float = 0.0,
     standard_width: int | None = None,
     layers: bool = False,
-    terms: int = 512,
 ):
     """NNGP and NTK of a residual network, composed of `stax` layers.
 
@@ -40,14 +39,13 @@ def stax_kernel(
       bias_std: sigma_b of every layer; 0 means no biases.
       standard_width: width in the standard parameterization; None means NTK's.
       layers: also return the kernels of every z_l.
-      terms: of the Hermite series of tanh.
 
     Returns:
       (K, Theta, layers) like `testbed.kernels.recursion.relu_recursion`.
     """
     stax = nt.stax
     weight_variance = activation_of(activation).weight_variance
-    phi = _activation_layer(activation, terms)
+    phi = _activation_layer(activation)
 
     def dense(variance):
         return stax.Dense(
@@ -93,14 +91,13 @@ def scale(c):
     return (lambda rng, shape: (shape, ())), (lambda _, z, **__: c * z), kernel_fn
 
 
-def _activation_layer(name: str, terms: int):
+def _activation_layer(name: str):
     if name == "relu":
         return nt.stax.Relu()
     if name == "identity":
         return nt.stax.Identity()
     if name == "tanh":
-        slope = lambda z: 1 / jnp.cosh(z) ** 2
-        return nt.stax.Elementwise(jnp.tanh, dual(jnp.tanh, terms), dual(slope, terms))
+        return nt.stax.Elementwise(jnp.tanh, tanh_dual, tanh_slope_dual)
     raise UserError(
         "model.activation",
         name,
