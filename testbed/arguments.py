@@ -43,7 +43,7 @@ def numbers(
     Raises:
       UserError: naming the first entry that breaks the rule.
     """
-    array = _array(field, value, remedy or "give a number")
+    array = _array(field, value, "a number", remedy or "give a number")
     fits = (array >= least) & (array <= most)
     if above is not None:
         fits &= array > above
@@ -86,7 +86,7 @@ def wholes(
       UserError: naming the first entry that breaks the rule.
     """
     remedy = remedy or f"use {least} or more"
-    array = _array(field, value, remedy)
+    array = _array(field, value, "a whole number", remedy)
     fits = (array >= least) & (array <= _LARGEST) & (array == np.floor(array))
     fits |= infinite & (array == math.inf)
     if not fits.all():
@@ -121,7 +121,7 @@ def branch_weights(alpha: Any, lam: Any) -> tuple[float, float]:
     return alpha, lam
 
 
-def _array(field: str, value: ArrayLike, remedy: str) -> np.ndarray:
+def _array(field: str, value: ArrayLike, what: str, remedy: str) -> np.ndarray:
     try:
         array = np.asarray(value)
     except ValueError:  # rows of different lengths
@@ -133,7 +133,7 @@ def _array(field: str, value: ArrayLike, remedy: str) -> np.ndarray:
             return np.array([float(operator.index(v)) for v in array.flat])
         except (TypeError, OverflowError):
             pass
-    raise UserError(field, value, "must be a number", remedy)
+    raise UserError(field, value, f"must be {what}", remedy)
 
 
 def _one(field: str, array: np.ndarray) -> Any:
