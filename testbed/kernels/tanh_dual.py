@@ -89,6 +89,8 @@ def _sum(term):
     """
 
     def expectation(cov, q1, q2):
+        # XLA's loops take four times as long where it knows that q and q' are one.
+        q1, q2 = jax.lax.optimization_barrier((q1, q2))
         singular = q1 * q2 - cov**2
         # Up to round-off of its own; the derivative is left as it is.
         lost = jnp.where(singular < _SINGULAR * q1 * q2, singular, 0)
