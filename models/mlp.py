@@ -32,6 +32,6 @@ class MLP(nn.Module):
 
     @nn.compact
     def __call__(self, x: jax.Array) -> jax.Array:
-        """Maps (batch, n_in) to (batch, out_features)."""
+        """Maps (batch, n_in) to (batch, out_features); refuses x like `ResNet`."""
         alpha, lam = BranchScaling.fixed(0.0, 1.0).at_depth(self.depth, self.dtype)
         return residual_forward(self, x, alpha, lam, signed=False)

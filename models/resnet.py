@@ -12,6 +12,7 @@ from models.scaling import BranchScaling
 from models.statistics import activation_ratio
 
 HEADS = ("linear", "relu")
+_REAL = (jnp.floating, jnp.integer, jnp.bool_)
 
 
 class ResNet(nn.Module):
@@ -65,7 +66,12 @@ class ResNet(nn.Module):
 
     @nn.compact
     def __call__(self, x: jax.Array) -> jax.Array:
-        """Maps (batch, n_in) to (batch, out_features)."""
+        """Maps (batch, n_in) to (batch, out_features).
+
+        Raises:
+          ValueError: settings that make no network, x of another shape, or x that is
+            not real.  Integers and booleans are cast to `dtype`.
+        """
         alpha, lam = self.branch.at_depth(self.depth, self.dtype)
         return residual_forward(self, x, alpha, lam, self.signed)
 
@@ -100,6 +106,8 @@ def residual_forward(
         )
     if net.head not in HEADS:
         raise ValueError(f"head={net.head!r}: must be one of {', '.join(HEADS)}")
+    x = x if hasattr(x, "dtype") else jnp.asarray(x)
+    _check_inputs(x)
     shared = dict(
         bias_std=net.bias_std, parameterization=net.parameterization, dtype=net.dtype
     )
@@ -116,6 +124,20 @@ def residual_forward(
         z = _Signed(net.activation, signed, net.dtype, name="head_activation")(z)
         variance = activation(net.activation).weight_variance
     return Dense(net.out_features, variance, **shared, name="head")(z)
+
+
+def _check_inputs(x) -> None:
+    """Raises a ValueError unless `x` is a batch of rows of real numbers."""
+    if x.ndim != 2 or not x.shape[1]:
+        remedy = "add the batch axis, x[None]" if x.ndim == 1 else "reshape it"
+        if x.ndim > 2:
+            remedy = "flatten the examples, x.reshape(len(x), -1)"
+        raise ValueError(f"x has shape {x.shape}: must be (batch, n_in); {remedy}")
+    if not any(jnp.issubdtype(x.dtype, kind) for kind in _REAL):
+        raise ValueError(
+            f"x has dtype {x.dtype}: must be real; give real and imaginary parts as "
+            "features of their own"
+        )
 
 
 class _Signed(nn.Module):

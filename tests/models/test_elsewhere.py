@@ -12,7 +12,7 @@ import pytest
 from flax import nnx
 
 import models
-from models import MLP, BalancedResNet, BranchScaling, ResNet
+from models import MLP, BalancedResNet, BranchScaling, ResNet, layer_statistics
 
 FOLDER = pathlib.Path(models.__file__).parent
 X = jax.random.normal(jax.random.key(0), (16, 5), jnp.float32)
@@ -150,3 +150,43 @@ def test_impossible_networks_are_refused(model, settings, message):
     net = model(**{"width": 4, "depth": 2, "out_features": 1, **settings})
     with pytest.raises(ValueError, match=message):
         jax.eval_shape(net.init, jax.random.key(0), X)
+
+
+IMAGES = np.zeros((2, 28, 28, 1), np.float32)
+
+
+@pytest.mark.parametrize("model", [MLP, ResNet, BalancedResNet])
+@pytest.mark.parametrize(
+    ("x", "message"),
+    [
+        (IMAGES, r"shape \(2, 28, 28, 1\): must be \(batch, n_in\); flatten"),
+        (IMAGES[0, 0, 0], r"shape \(1,\).*add the batch axis"),
+        (np.float32(1.0), r"shape \(\)"),
+        (np.zeros((2, 0)), r"shape \(2, 0\)"),
+        (np.ones((2, 5), np.complex64), "dtype complex64: must be real"),
+        ([[1j, 2.0]], "complex.*must be real"),
+        (jax.random.split(jax.random.key(0), (2, 5)), "must be real"),
+    ],
+)
+def test_inputs_that_are_no_rows_are_refused(model, x, message, fill):
+    """Images, one example alone, and complex rows: one line, with the remedy."""
+    net = model(width=4, depth=2)
+    variables = fill(net, X)
+    calls = [lambda: net.init(jax.random.key(0), x), lambda: net.apply(variables, x)]
+    for call in [*calls, lambda: layer_statistics(net, variables, x)]:
+        with pytest.raises(ValueError, match=message) as error:
+            call()
+        assert "\n" not in str(error.value)
+
+
+def test_rows_of_other_types_are_cast(fill):
+    """Integers, booleans, lists and float64 rows give what float32 rows give."""
+    net = ResNet(width=4, depth=2)
+    x = np.arange(12).reshape(4, 3) % 5
+    variables = fill(net, x)
+    want = net.apply(variables, jnp.asarray(x, jnp.float32))
+    for same in (x, x.tolist(), x.astype(np.uint8), x.astype(np.float64)):
+        np.testing.assert_array_equal(net.apply(variables, same), want)
+    np.testing.assert_array_equal(
+        net.apply(variables, x > 2), net.apply(variables, (x > 2).astype(np.float32))
+    )
