@@ -9,8 +9,10 @@ from jax.core import Tracer
 
 from testbed.errors import RunError, UserError
 from testbed.kernels.factors import jacobian_factors
+from testbed.kernels.leaves import warn_of_fixed
 from testbed.kernels.memory import USABLE, available_bytes, check_memory
-from testbed.kernels.structured import structured_ntk
+from testbed.kernels.rows import check_independent_rows, check_single_row
+from testbed.kernels.structured import structured_ntk, sum_over_parameters
 from testbed.kernels.tiles import check_block_rows, take_rows, tiles
 
 
@@ -23,6 +25,7 @@ def empirical_ntk(
     trace_outputs: bool = True,
     block_rows: int | None = None,
     memory_limit: int | None = None,
+    check_rows: bool = True,
 ) -> jax.Array | np.ndarray:
     """Empirical NTK of a network at `params`.
 
@@ -35,11 +38,12 @@ def empirical_ntk(
     that one.)
 
     Args:
-      apply_fn: pure, (params, x) -> (B, C).  Every row is evaluated by itself, so that
-        a network whose rows interact (batch normalization in training mode) is seen
-        as acting on single rows.  Compilations are kept for the function object: pass
-        the same one again, rather than a new lambda.
-      params: any pytree of arrays; leaves that are not floating point are held fixed.
+      apply_fn: pure, (params, x) -> (B, C), real, each row of it from one row of x.
+        Compilations are kept for the function object: pass the same one again, rather
+        than a new lambda.
+      params: any pytree of arrays.  A complex leaf counts as its real and imaginary
+        parts; others that are not floating point are held fixed, with a warning that
+        names them.
       x1: (N1, ...).
       x2: (N2, ...), or None for x1; each half of the kernel is then computed once and
         the result is exactly symmetric.
@@ -49,6 +53,9 @@ def empirical_ntk(
         result is that of one tile; the result is a NumPy array on the host.
         None: in one piece, on the device.
       memory_limit: bytes that may be used; None: what is available now.
+      check_rows: evaluate up to six rows together and one by one, and refuse a network
+        whose rows interact (batch normalization in training mode, dropout).  False
+        takes the network as acting on single rows.
 
     Returns:
       Theta, float64: products are in the precision of the network, their sum over
@@ -56,8 +63,9 @@ def empirical_ntk(
       the largest entry.
 
     Raises:
-      UserError: outputs that are not (B, C), inputs of other shape, or a kernel
-        that cannot fit into memory; before anything is allocated.
+      UserError: outputs that are not real or not (B, C), rows that interact, inputs of
+        other shape, or a kernel that cannot fit into memory; before anything is
+        allocated.
       RunError: a kernel that is not finite.
 
     Source: Novak, Sohl-Dickstein & Schoenholz 2022, arXiv:2206.08720.
@@ -79,8 +87,11 @@ def empirical_ntk(
             )
         return structured_ntk(apply_fn, trace_outputs=trace_outputs)(params, x1, x2)
 
+    warn_of_fixed(params)
     _check_shapes(apply_fn, params, x1, x2)
     _check_memory(apply_fn, params, x1, x2, trace_outputs, block_rows, memory_limit)
+    if check_rows:
+        check_independent_rows(apply_fn, params, x1, x2)
     ntk = functools.partial(_ntk, apply_fn, trace_outputs, params)
     if block_rows is None:
         kernel = ntk(x1, x2)
@@ -93,7 +104,7 @@ def empirical_ntk(
 
 @functools.partial(jax.jit, static_argnums=(0, 1))
 def _ntk(apply_fn, trace_outputs, params, x1, x2):
-    kernel = structured_ntk(apply_fn, trace_outputs=trace_outputs)(params, x1, x2)
+    kernel = sum_over_parameters(apply_fn, trace_outputs, params, x1, x2)
     return (kernel + _transposed(kernel)) / 2 if x2 is None else kernel
 
 
@@ -142,6 +153,7 @@ def _check_shapes(apply_fn, params, x1, x2) -> None:
             "must return (examples, outputs)",
             "wrap it, e.g. lambda p, x: f(p, x).reshape(len(x), -1)",
         )
+    check_single_row(apply_fn, params, x1)
 
 
 def _check_memory(

@@ -26,6 +26,10 @@ import numpy as np
 from jax import lax
 from jax.extend.core import Literal
 
+from testbed.errors import UserError
+from testbed.kernels.leaves import real_leaves
+from testbed.kernels.rows import check_outputs
+
 # Calls that are followed: primitive -> the parameter that holds its jaxpr.  `jit` and
 # `remat` have gone by several names.  Calls with a derivative rule of their own
 # (custom_jvp, custom_vjp) are not followed: their rule is what counts.
@@ -160,6 +164,8 @@ def _follow(eqn, operands, watch: _Watch):
 
 def _use(eqn, name, i, w: _Parameter, other, watch: _Watch):
     """The result where parameter `w`, operand i, is followed; else None."""
+    if other is not None and jnp.iscomplexobj(other):  # h, delta would be complex
+        return None
     if name in _REARRANGE and other is None:
         (value,) = _bind(eqn, w.value)
         if not jnp.issubdtype(value.dtype, jnp.floating):
@@ -314,24 +320,26 @@ def jacobian_factors(apply_fn, params, x) -> dict[int, Dense | Plain]:
     Args:
       apply_fn: pure, (params, x) -> outputs (B, C).  Rows are evaluated one at a
         time, as x[b : b + 1]: nothing of another row enters.
-      params: any pytree; leaves that are not floating point are held fixed.
+      params: any pytree; leaves that are not real or complex are held fixed.
       x: (B, ...).
 
     Returns:
-      `Dense` or `Plain` by position of the leaf in `jax.tree.leaves(params)`; leaves
-      that the function does not use are missing.
+      `Dense` or `Plain` by position of the leaf in `jax.tree.leaves(params)`, where a
+      complex leaf counts as two, its real and imaginary parts; leaves that the function
+      does not use are missing.
 
     Raises:
-      ValueError: a function that uses no parameter at all.
+      UserError: outputs that are not real, or a function that uses no parameter at all.
     """
-    leaves, tree = jax.tree.flatten(params)
-    leaves = [jnp.asarray(leaf) for leaf in leaves]
+    leaves, rebuild = real_leaves(params)
     wanted = {
         i for i, leaf in enumerate(leaves) if jnp.issubdtype(leaf.dtype, jnp.floating)
     }
 
     def of_row(leaves, row):
-        return apply_fn(jax.tree.unflatten(tree, leaves), row[None])[0]
+        out = apply_fn(rebuild(leaves), row[None])[0]
+        check_outputs(out)
+        return out
 
     row = jax.ShapeDtypeStruct(x.shape[1:], x.dtype)
     jaxpr, consts = _open(jax.make_jaxpr(of_row)(leaves, row))
@@ -355,7 +363,10 @@ def jacobian_factors(apply_fn, params, x) -> dict[int, Dense | Plain]:
         if len(plain) == before:
             break
     if not found and not plain:
-        raise ValueError("apply_fn uses no floating-point parameter: no tangent kernel")
+        rule = "must use a real or complex parameter, or it has no tangent kernel"
+        raise UserError(
+            "apply_fn", "uses no parameter", rule, "pass those it depends on"
+        )
     shapes = {i: y for i, (_, y) in found.items()}
     scans = {i: use.scans for i, use in uses.items()}
     plain_now = sorted(plain)

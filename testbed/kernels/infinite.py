@@ -182,6 +182,9 @@ def _inputs(x1, x2, known: bool):
     cast = (lambda x: np.asarray(x, np.float64)) if known else (
         lambda x: jnp.asarray(x, jnp.float64)
     )  # fmt: skip
+    for name, x in (("x1", x1), ("x2", x2)):
+        if x is not None:
+            _check_real(name, x)
     x1, x2 = cast(x1), None if x2 is None else cast(x2)
     for name, x in (("x1", x1), ("x2", x2)):
         if x is None:
@@ -192,6 +195,21 @@ def _inputs(x1, x2, known: bool):
         if known and not np.isfinite(x).all():
             raise UserError(name, "array", "must be finite", "remove NaN and infinity")
     return x1, x2
+
+
+def _check_real(name: str, x) -> None:
+    try:
+        dtype = x.dtype if hasattr(x, "dtype") else jnp.asarray(x).dtype
+    except (TypeError, ValueError):
+        dtype = None
+    if dtype is None or not any(
+        jnp.issubdtype(dtype, kind) for kind in (jnp.floating, jnp.integer, jnp.bool_)
+    ):
+        value = type(x).__name__ if dtype is None else f"array of {dtype}"
+        remedy = "give real and imaginary parts as features of their own"
+        if dtype is None or not jnp.issubdtype(dtype, jnp.complexfloating):
+            remedy = "convert it to numbers"
+        raise UserError(name, value, "must be an array of real numbers", remedy)
 
 
 def _check_memory(x1, x2, block_rows: int | None, pairs: int) -> None:

@@ -3,6 +3,10 @@
 from collections.abc import Callable
 
 import jax
+import jax.numpy as jnp
+import numpy as np
+
+from testbed.kernels.leaves import is_trained, warn_of_fixed
 
 
 def linearize(apply_fn: Callable, params) -> Callable:
@@ -12,17 +16,29 @@ def linearize(apply_fn: Callable, params) -> Callable:
 
     Args:
       apply_fn: (params, x) -> outputs, any shape.
-      params: theta_0, the point of linearization; any pytree of arrays.
+      params: theta_0, the point of linearization; any pytree of arrays.  Leaves that
+        are not real or complex stay as they are in theta_0, with a warning that names
+        them.
 
     Returns:
       `f_lin(params, x)`, outputs shaped like those of `apply_fn`.
 
+    Raises:
+      UserError: a leaf that is no array.
+
     Source: Lee et al. 2019, arXiv:1902.06720, eq. (5).
     """
+    warn_of_fixed(params)
 
     def f_lin(theta, x):
-        shift = jax.tree.map(lambda new, old: new - old, theta, params)
+        shift = jax.tree.map(_difference, theta, params)
         f_0, change = jax.jvp(lambda p: apply_fn(p, x), (params,), (shift,))
         return jax.tree.map(lambda a, b: a + b, f_0, change)
 
     return f_lin
+
+
+def _difference(new, old):
+    if is_trained(old):
+        return new - old
+    return np.zeros(jnp.shape(old), jax.dtypes.float0)

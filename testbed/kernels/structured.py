@@ -15,6 +15,7 @@ import jax
 import jax.numpy as jnp
 
 from testbed.kernels.factors import Dense, Plain, jacobian_factors
+from testbed.kernels.leaves import warn_of_fixed
 
 
 def structured_ntk(apply_fn: Callable, *, trace_outputs: bool = True) -> Callable:
@@ -22,8 +23,8 @@ def structured_ntk(apply_fn: Callable, *, trace_outputs: bool = True) -> Callabl
 
         Theta(x, x')_{c c'} = sum_p d f_c(x) / d theta_p  d f_c'(x') / d theta_p
 
-    It checks nothing and works on all rows at once; `empirical_ntk` is the guarded
-    form.
+    It does not look at numbers and works on all rows at once; `empirical_ntk` is the
+    guarded form.  Parameters that are complex or fixed are treated as there.
 
     Args:
       apply_fn: pure, (params, x) -> (B, C), rows independent.
@@ -37,11 +38,17 @@ def structured_ntk(apply_fn: Callable, *, trace_outputs: bool = True) -> Callabl
     """
 
     def ntk_fn(params, x1, x2=None):
-        f1 = jacobian_factors(apply_fn, params, x1)
-        f2 = f1 if x2 is None else jacobian_factors(apply_fn, params, x2)
-        return contract(f1, f2, trace_outputs)
+        warn_of_fixed(params)
+        return sum_over_parameters(apply_fn, trace_outputs, params, x1, x2)
 
     return ntk_fn
+
+
+def sum_over_parameters(apply_fn, trace_outputs, params, x1, x2) -> jax.Array:
+    """What `structured_ntk` returns, without its warning."""
+    f1 = jacobian_factors(apply_fn, params, x1)
+    f2 = f1 if x2 is None else jacobian_factors(apply_fn, params, x2)
+    return contract(f1, f2, trace_outputs)
 
 
 def contract(

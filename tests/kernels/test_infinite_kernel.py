@@ -348,6 +348,20 @@ UNEVEN_4 = BranchScaling.fixed(0.5, (0.1, 0.2, 0.3, 0.4))
         ),
         (lambda: infinite_kernel(ResNet())(np.full((2, 3), np.nan)), "must be finite"),
         (
+            lambda: infinite_kernel(ResNet())(np.ones((2, 3)) + 0j),
+            "x1=array of complex",
+        ),
+        (
+            lambda: infinite_kernel(ResNet())(np.ones((2, 3)), [[1j, 2, 3]]),
+            "x2=array of complex128: must be an array of real numbers",
+        ),
+        (
+            lambda: jax.jit(infinite_kernel(ResNet()))(jnp.ones((2, 3), jnp.complex64)),
+            "real and imaginary parts as features",
+        ),
+        (lambda: infinite_kernel(ResNet())([["a", "b"]]), "x1=list: must be an array"),
+        (lambda: infinite_kernel(ResNet())([[1.0], [1.0, 2.0]]), "x1=list: must be"),
+        (
             lambda: infinite_kernel(ResNet())(np.ones((2, 3)), block_rows=0),
             "block_rows",
         ),
