@@ -17,8 +17,8 @@ def prepare(raw: RawImages, config: "DataConfig") -> Dataset:
     The subset of m examples drawn at a seed is the head of every larger one.
 
     Raises:
-      UserError: a class that the set does not have, a size beyond the set, or an
-        image that cannot be normalised.
+      UserError: a class that the set does not have, or has no example of, a size
+        beyond the set, or an image that cannot be normalised.
     """
     classes = config.classes or tuple(range(len(raw.classes)))
     _check_classes(classes, config.name, raw.classes)
@@ -37,6 +37,11 @@ def prepare(raw: RawImages, config: "DataConfig") -> Dataset:
                 f"{config.name} has {len(own)} {split} examples{of_classes}",
                 f"choose at most {len(own)}",
             )
+        if empty := sorted(set(classes) - set(labels[own].tolist())):
+            rule = f"{config.name} has no {split} example of class {empty[0]}"
+            others = [c for c in classes if c not in empty]
+            remedy = f"e.g. data.classes={','.join(map(str, others))}"
+            raise UserError("data.classes", classes, rule, remedy)
         index_of = {label: i for i, label in enumerate(classes)}
         relabelled = np.array([index_of[label] for label in labels[own]], np.int32)
         chosen = balanced_order(relabelled, (config.seed, split == "test"))[:size]

@@ -10,6 +10,7 @@ from pathlib import Path
 
 import numpy as np
 
+from testbed.data.dataset import check_same_size
 from testbed.data.names import N_CLASSES
 
 Splits = tuple[np.ndarray, np.ndarray, np.ndarray, np.ndarray, tuple[str, ...]]
@@ -72,6 +73,8 @@ def read(name: str, paths: list[Path]) -> Splits:
             raise FileError(where, f"{len(images)} images but {labels.size} labels")
         if labels.size and labels.max() >= N_CLASSES[name]:
             raise FileError(where, f"label {labels.max()} of {N_CLASSES[name]} classes")
+    # Of four files, two or one, where the test images are.
+    _in_file(paths[len(paths) // 2], check_same_size, parts[0], parts[2])
     return (*parts, names)
 
 
@@ -125,13 +128,21 @@ def _cifar(path: Path, fine_and_coarse: bool) -> tuple:
                 blob[name] = file.read()
     if missing := wanted - blob.keys():
         raise ValueError(f"lacks {', '.join(sorted(missing))}")
-    splits = []
+    known = blob[names].decode().split()
+    classes = N_CLASSES["cifar100" if fine_and_coarse else "cifar10"]
+    if len(known) != classes:
+        raise ValueError(f"{names} has {len(known)} names for {classes} classes")
+    splits, record = [], n_labels + 3072
     for files in (train, [test]):
+        for file in files:
+            if len(blob[file]) % record:
+                size = len(blob[file])
+                raise ValueError(f"{file} has {size} bytes, no multiple of {record}")
         records = np.frombuffer(b"".join(blob[f] for f in files), np.uint8)
-        records = records.reshape(-1, n_labels + 3072)
+        records = records.reshape(-1, record)
         images = records[:, n_labels:].reshape(-1, 3, 32, 32).transpose(0, 2, 3, 1)
         splits += [images, records[:, n_labels - 1]]
-    return *splits, tuple(blob[names].decode().split())
+    return *splits, tuple(known)
 
 
 def _svhn(path: Path) -> tuple[np.ndarray, np.ndarray]:
@@ -139,4 +150,13 @@ def _svhn(path: Path) -> tuple[np.ndarray, np.ndarray]:
     from scipy.io import loadmat
 
     content = loadmat(path)
-    return np.moveaxis(content["X"], -1, 0), content["y"].reshape(-1) % 10
+    if missing := {"X", "y"} - content.keys():
+        raise ValueError(f"lacks {', '.join(sorted(missing))}")
+    images, labels = content["X"], content["y"].reshape(-1)
+    if images.dtype != np.uint8 or images.shape[:3] != (32, 32, 3) or images.ndim != 4:
+        what = f"{images.dtype} of shape {images.shape}"
+        raise ValueError(f"X is {what}, must be uint8 of (32, 32, 3, N)")
+    if not np.isin(labels, np.arange(1, 11)).all():
+        wrong = labels[~np.isin(labels, np.arange(1, 11))][0]
+        raise ValueError(f"label {wrong} in y, must be a whole number from 1 to 10")
+    return np.moveaxis(images, -1, 0), labels.astype(np.uint8) % 10

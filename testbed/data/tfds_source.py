@@ -171,6 +171,8 @@ def _from_published_files(builder, data_dir: Path, manual_dir: str):
 def _read_prepared(builder, white: int = 255) -> RawImages:
     try:
         splits = [_read_split(builder, split) for split in ("train", "test")]
+        names = builder.info.features["label"].names
+        return RawImages.from_splits(splits[0], splits[1], names, white)
     except ImportError:  # nothing wrong with the files
         raise
     except Exception as error:  # whatever a damaged file may cause
@@ -181,8 +183,6 @@ def _read_prepared(builder, white: int = 255) -> RawImages:
             "delete that folder, then see that TFDS prepares it again or that "
             "data.manual_dir has the published files",
         ) from error
-    names = builder.info.features["label"].names
-    return RawImages.from_splits(splits[0], splits[1], names, white)
 
 
 def _read_split(builder, split: str) -> tuple[np.ndarray, np.ndarray]:

@@ -181,6 +181,60 @@ def test_impossible_requests_are_explained(raw, config, fields, message):
     assert "\n" not in str(caught.value)
 
 
+@pytest.mark.parametrize("split", ["train", "test"])
+def test_a_class_without_examples_is_named(raw, config, split):
+    """Every class that is asked for has an example in both whole splits."""
+    y = getattr(raw, f"y_{split}").copy()
+    y[y == 3] = 2
+    without = dataclasses.replace(raw, **{f"y_{split}": y})
+    sizes = dict(train_size=10, test_size=10)
+    rule = f"data.classes=.*no {split} example of class 3; e.g. data.classes=0,1,2,4$"
+    with pytest.raises(UserError, match=rule):
+        prepare(without, config(**sizes))
+    assert prepare(without, config(classes=(0, 1, 2, 4), **sizes)).n_out == 4
+
+
+def _own(raw, config):
+    data = prepare(raw, config(train_size=20, test_size=10))
+    return {f.name: getattr(data, f.name) for f in dataclasses.fields(data) if f.init}
+
+
+def _with_nan(x):
+    x = x.copy()
+    x[3, 1] = np.nan
+    return x
+
+
+@pytest.mark.parametrize(
+    ("name", "change", "message"),
+    [
+        ("x_test", lambda x: x[:, :9], r"x_test.shape=\(10, 9\): must be \(10, 16\)"),
+        ("x_train", lambda x: x[0], r"x_train.shape=\(16,\): must be \(16, 16\)"),
+        ("x_train", _with_nan, "x_train=nan or inf: 1 of 20 examples are not finite"),
+        ("y_test", _with_nan, "y_test=nan or inf: 1 of 10"),
+        ("y_train", lambda y: y[:7], r"y_train.shape=\(7, 5\): must be \(20, 5\)"),
+        ("y_train", lambda y: y[:, 0], r"y_train.shape=\(20,\): must have an axis"),
+        ("y_test", lambda y: y[:, :2], r"y_test.shape=\(10, 2\): must be \(10, 5\)"),
+        (
+            "labels_train",
+            lambda k: k[1:],
+            r"labels_train.shape=\(19,\): must be \(20,\)",
+        ),
+        ("labels_train", lambda k: k + 1, "labels_train=5: must lie from 0 to 4"),
+        ("labels_test", lambda k: k - 1, "labels_test=-1: must lie from 0 to 4"),
+        ("labels_test", lambda k: k * 1.0, "labels_test.dtype=float64: must be whole"),
+    ],
+)
+def test_own_arrays_that_do_not_go_together_are_refused(
+    raw, config, name, change, message
+):
+    """Shapes of both splits, finite numbers, labels that are indices: or one line."""
+    arrays = _own(raw, config)
+    with pytest.raises(UserError, match=f"^{message}") as caught:
+        Dataset(**arrays | {name: change(arrays[name])})
+    assert "\n" not in str(caught.value)
+
+
 def test_checksum_sees_every_array(raw, config):
     """Changing one number of any array, or its shape, changes the checksum."""
     data = prepare(raw, config(train_size=20, test_size=10))
@@ -191,7 +245,7 @@ def test_checksum_sees_every_array(raw, config):
     for name, value in arrays.items():
         if isinstance(value, np.ndarray):
             changed = value.copy()
-            changed.flat[-1] += 1
+            changed.flat[-1] -= 1
             seen.add(Dataset(**arrays | {name: changed}).checksum)
     assert len(seen) == 7
     assert digest(np.zeros((2, 3))) != digest(np.zeros((3, 2)))

@@ -4,6 +4,7 @@ import gzip
 import io
 import os
 import shutil
+import struct
 import tarfile
 from pathlib import Path
 
@@ -75,6 +76,44 @@ def test_mismatched_idx_is_refused(idx_folder):
         raw_files.read("mnist", _paths(folder))
 
 
+def test_training_and_test_images_are_of_one_size(config, idx_folder, tiny_mnist):
+    """28x28 and 14x14 are refused with both, in the library and at the command line."""
+    folder = idx_folder(zipped=False)
+    small = tiny_mnist[2][:, ::2, ::2, 0]
+    test_images = folder / IDX_FILES[2]
+    header = struct.pack(">4I", 0x803, *small.shape)
+    test_images.write_bytes(header + small.tobytes())
+    reason = "training images are 28x28x1, test images 14x14x1"
+    with pytest.raises(raw_files.FileError, match=reason) as caught:
+        raw_files.read("mnist", _paths(folder))
+    assert caught.value.path == test_images
+    with pytest.raises(UserError, match=f"data.manual_dir=.*{reason}") as refused:
+        load(config(name="mnist", manual_dir=str(folder)))
+    assert "\n" not in str(refused.value)
+
+
+@pytest.mark.parametrize(
+    ("train", "test", "reason"),
+    [
+        ({"images": np.zeros((4, 3, 3))}, {}, "images of type float64"),
+        ({"images": np.full((4, 2, 2, 1), 256)}, {}, "images from 256 to 256"),
+        ({"labels": [0, 1, -1, 0]}, {}, "labels from -1 to 1"),
+        ({"labels": [0.0, 1.0, 1.0, 0.0]}, {}, "labels of type float64"),
+        ({"labels": [0, 1, 2, 0]}, {}, "label 2 of 2 classes"),
+        ({"labels": [0, 1, 1]}, {}, "4 images but 3 labels"),
+        ({}, {"images": np.zeros((4, 2, 3, 1), int)}, "2x2x1, test images 2x3x1"),
+        ({"images": np.zeros((4, 2, 2), int)}, {}, "2x2, test images 2x2x1"),
+    ],
+)
+def test_arrays_that_are_no_image_set_are_refused(train, test, reason):
+    """Grey levels and labels are bytes, as many of both, of one size, of the classes."""
+    good = {"images": np.zeros((4, 2, 2, 1), int), "labels": [0, 1, 1, 0]}
+    splits = [tuple((good | change).values()) for change in (train, test)]
+    with pytest.raises(ValueError, match=reason) as caught:
+        RawImages.from_splits(*splits, "ab")
+    assert "\n" not in str(caught.value)
+
+
 def _cifar(path, members):
     with tarfile.open(path, "w:gz") as tar:
         for name, content in members.items():
@@ -99,19 +138,28 @@ def test_cifar_archives(tmp_path, name):
     if name == "cifar10":
         pairs = [b"".join(records[i : i + 2]) for i in range(0, 10, 2)]
         files = {f"data_batch_{i}.bin": pair for i, pair in enumerate(pairs, 1)}
-        files |= {"test_batch.bin": test, "batches.meta.txt": b"airplane\nauto\n\n"}
+        files |= {"test_batch.bin": test}
     else:
         files = {"train.bin": b"".join(records[:10]), "test.bin": test}
-        files |= {"fine_label_names.txt": b"airplane\nauto\n"}
+    classes = raw_files.N_CLASSES[name]
+    names_file = "batches.meta.txt" if name == "cifar10" else "fine_label_names.txt"
+    known = tuple(f"class_{i}" for i in range(classes))
+    files[names_file] = "\n".join([*known, "", ""]).encode()
     path = tmp_path / raw_files.FILES[name][0]
     _cifar(path, dict(reversed(files.items())))
     *splits, names = raw_files.read(name, [path])
     _assert_equal(splits, (images[:10], labels[:10], images[10:], labels[10:]))
-    assert names == ("airplane", "auto")
-    files.pop("test_batch.bin", None), files.pop("test.bin", None)
-    _cifar(path, files)
-    with pytest.raises(raw_files.FileError, match="lacks test"):
-        raw_files.read(name, [path])
+    assert names == known
+    test_file = "test_batch.bin" if name == "cifar10" else "test.bin"
+    for file, content, reason in (
+        (names_file, b"airplane\nauto\n", f"has 2 names for {classes} classes"),
+        (test_file, test[:-1], f"{test_file} has .* bytes, no multiple of"),
+        (test_file, None, f"lacks {test_file}"),
+    ):
+        changed = files | {file: content}
+        _cifar(path, {k: v for k, v in changed.items() if v is not None})
+        with pytest.raises(raw_files.FileError, match=reason):
+            raw_files.read(name, [path])
 
 
 def test_svhn_files(tmp_path):
@@ -126,6 +174,20 @@ def test_svhn_files(tmp_path):
         splits += [images, digits]
     *read, _ = raw_files.read("svhn_cropped", _paths(tmp_path, "svhn_cropped"))
     _assert_equal(read, splits)
+    images, test = np.zeros((32, 32, 3, 4), np.uint8), tmp_path / "test_32x32.mat"
+    digits = np.array([[1], [10], [3], [9]], np.uint8)
+    for content, reason in (
+        ({"X": images}, "lacks y"),
+        ({"X": images / 255, "y": digits}, "X is float64 of shape"),
+        ({"X": images[:16], "y": digits}, r"X is uint8 of shape \(16, 32, 3, 4\)"),
+        ({"X": images, "y": digits + 1}, "label 11 in y"),
+        ({"X": images, "y": digits * np.nan}, "label nan in y"),
+        ({"X": images, "y": digits[:3]}, "4 images but 3 labels"),
+    ):
+        savemat(test, content)
+        with pytest.raises(raw_files.FileError, match=reason) as caught:
+            raw_files.read("svhn_cropped", _paths(tmp_path, "svhn_cropped"))
+        assert caught.value.path == test and "\n" not in str(caught.value)
     (tmp_path / "test_32x32.mat").write_text("404 Not Found")
     with pytest.raises(raw_files.FileError, match="test_32x32.mat"):
         raw_files.read("svhn_cropped", _paths(tmp_path, "svhn_cropped"))
