@@ -106,7 +106,7 @@ def test_training_and_test_images_are_of_one_size(config, idx_folder, tiny_mnist
     ],
 )
 def test_arrays_that_are_no_image_set_are_refused(train, test, reason):
-    """Grey levels and labels are bytes, as many of both, of one size, of the classes."""
+    """Grey levels and labels are bytes, as many of both, all of one size."""
     good = {"images": np.zeros((4, 2, 2, 1), int), "labels": [0, 1, 1, 0]}
     splits = [tuple((good | change).values()) for change in (train, test)]
     with pytest.raises(ValueError, match=reason) as caught:
