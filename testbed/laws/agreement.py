@@ -184,8 +184,11 @@ def compare(sample: Sample, laws: Mapping[str, Law]) -> Comparison:
     rejected = [name for name in order[1:] if gaps[name] > 2 * noise]
     unresolved = [name for name in order[1:] if gaps[name] <= 2 * noise]
     gap = min(gaps.values(), default=np.inf)
+    if gap < 1e-6 and not rejected:  # the rounding of distribution functions
+        verdict = "is described alike by all laws, which are the same here"
+        return Comparison(seen, gap, nearest, False, verdict)
     if unresolved and not rejected:
-        need = int(np.ceil((2 * _KOLMOGOROV_95 / max(gap, 1e-6)) ** 2))
+        need = int(np.ceil((2 * _KOLMOGOROV_95 / gap) ** 2))
         verdict = (
             f"is sampled too little to tell: the laws differ by KS {gap:.2g}, the "
             f"noise is {noise:.2g}; about {need:,} samples would tell"

@@ -128,7 +128,7 @@ def gaussian_log_norm(
     Example:
       >>> law = gaussian_log_norm(64, 64, 0.5**0.5, 0.5**0.5)
       >>> print(f"{law.mean():.4f} {law.var():.4f}")
-      0.0000 0.0615
+      0.0000 0.0635
     """
     width, depth = wholes("width", width), wholes("depth", depth, 0)
     log_c2, log_r2 = _log_squares(alpha, lam)

@@ -7,6 +7,7 @@ from scipy import stats
 from testbed.errors import UserError
 from testbed.laws.agreement import Sample, agreement, compare, second_moment
 from testbed.laws.gaussian import gaussian_log_norm
+from testbed.laws.law import Point
 from testbed.laws.log_gaussian import resnet_log_norm
 
 NORMAL = stats.norm(0.3, 1.7)
@@ -107,6 +108,14 @@ def test_the_law_that_was_drawn_from_is_found(name):
         assert f"the {name} law" in found.verdict
         others = [a for other, a in found.laws.items() if other != name]
         assert not any(a.indistinguishable for a in others)
+
+
+def test_equal_laws_are_called_equal():
+    """No number of samples tells a law from itself, and none is asked for."""
+    for law in (stats.norm(0, 1), Point(0.0)):
+        found = compare(Sample.of(np.arange(-3.0, 4.0)), {"one": law, "same": law})
+        assert not found.decided and found.gap == 0
+        assert found.verdict.endswith("all laws, which are the same here")
 
 
 def test_too_few_samples_are_called_too_few():
