@@ -19,6 +19,7 @@ from typing import Any, NoReturn
 from testbed.commands import TRAIN, Command
 from testbed.errors import MOST_LINE, RunError, UserError, check_name, one_line, shown
 from testbed.settings import field_types, override, whole_number
+from testbed.surroundings import check_device, refused_by_jax, settle, wandb_mode
 
 
 def main(run: Callable[[Any], Any], description: str, command: Command = TRAIN) -> None:
@@ -31,6 +32,9 @@ def main(run: Callable[[Any], Any], description: str, command: Command = TRAIN) 
         for line in command.unused(config):
             warnings.warn(line, stacklevel=1)
         _share_accelerator()
+        if config.wandb.mode == "auto":
+            wandb_mode()
+        check_device()
         run(config)
 
 
@@ -43,6 +47,7 @@ def guarded(go_on: str = "continue with --run.resume") -> Iterator[None]:
     """
     warnings.showwarning = _one_line_warning
     try:
+        settle()
         check_packages()
         yield
     except UserError as error:
@@ -56,6 +61,11 @@ def guarded(go_on: str = "continue with --run.resume") -> Iterator[None]:
         sys.exit(1)
     except KeyboardInterrupt:
         _stop(f"interrupted; {go_on}", 130)
+    except Exception as error:
+        refused = refused_by_jax(error)
+        if refused is None:
+            raise
+        _stop(refused, 2)
 
 
 def parse(argv: Sequence[str], description: str = "", command: Command = TRAIN) -> Any:

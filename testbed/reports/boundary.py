@@ -67,9 +67,7 @@ def write_boundary(plan: Plan, found: Sequence[Found], path: Path) -> Path:
     Raises:
       RunError: they cannot be written.
     """
-    import matplotlib
-
-    with matplotlib.rc_context(style.RC):
+    with style.in_style():
         figures = {
             "boundary": _png(draw_boundary(plan, found)),
             "levels": _png(draw_levels(plan, found)),

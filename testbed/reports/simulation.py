@@ -58,7 +58,7 @@ def write_simulation_report(path: Path) -> list[Path]:
       UserError: `path` holds no finished simulation.
       OSError: it cannot be written.
     """
-    import matplotlib
+    style.load_matplotlib()
     from matplotlib.backends.backend_agg import FigureCanvasAgg
 
     path = Path(path)
@@ -69,7 +69,7 @@ def write_simulation_report(path: Path) -> list[Path]:
         rule = "holds no finished simulation"
         raise UserError("run.dir", path, rule, "finish it with --run.resume")
     pictures: dict[str, bytes] = {}
-    with matplotlib.rc_context(style.RC):
+    with style.in_style():
         for name, draw in (
             ("density", _density),
             ("layers", _layers),

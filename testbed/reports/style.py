@@ -4,6 +4,10 @@ Colours are Okabe and Ito's, which differ for every common kind of colour blindn
 predictors differ in their line as well.
 """
 
+import contextlib
+import os
+import sys
+from collections.abc import Iterator
 from typing import Any
 
 FINITE, LINEARIZED, INFINITE = "#0072B2", "#D55E00", "#009E73"
@@ -48,3 +52,32 @@ RC: dict[Any, Any] = {
     "text.usetex": False,
 }
 """Settings of matplotlib while a report is drawn."""
+
+
+def load_matplotlib() -> None:
+    """Imports matplotlib, also where MPLBACKEND names a backend that is not there.
+
+    Figures are files and need none, but the import itself would fail: a notebook's
+    shell names the notebook's.  The variable stays, and counts where it can.
+    """
+    if "matplotlib" in sys.modules:
+        return
+    named = os.environ.pop("MPLBACKEND", None)
+    try:
+        import matplotlib
+    finally:
+        if named is not None:
+            os.environ["MPLBACKEND"] = named
+    if named:
+        with contextlib.suppress(ValueError):
+            matplotlib.rcParams["backend"] = named
+
+
+@contextlib.contextmanager
+def in_style() -> Iterator[None]:
+    """Draws what is drawn inside of it with the settings of `RC`."""
+    load_matplotlib()
+    import matplotlib
+
+    with matplotlib.rc_context(RC):
+        yield

@@ -5,6 +5,7 @@ import os
 from pathlib import Path
 
 from testbed.reports.record import load_record
+from testbed.reports.style import in_style, load_matplotlib
 
 
 def write_report(path: Path) -> list[Path]:
@@ -23,17 +24,16 @@ def write_report(path: Path) -> list[Path]:
       UserError: `path` is not a run's folder, or holds no recorded time yet.
       OSError: it cannot be written.
     """
-    import matplotlib
+    load_matplotlib()
     from matplotlib.backends.backend_agg import FigureCanvasAgg
 
-    from testbed.reports import style
     from testbed.reports.figures import draw
     from testbed.reports.html import render
 
     path = Path(path)
     record = load_record(path)
     images = {}
-    with matplotlib.rc_context(style.RC):
+    with in_style():
         drawings = draw(record)
         for drawing in drawings:
             if drawing.figure is not None:

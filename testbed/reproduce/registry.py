@@ -9,6 +9,7 @@ from pathlib import Path
 from types import ModuleType
 
 from testbed.errors import RunError, check_name
+from testbed.reports.style import in_style
 from testbed.reproduce.claim import Claim
 
 NAMES = (
@@ -89,10 +90,7 @@ def reproduce(name: str, quick: bool, folder: Path) -> Reproduction:
       UserError: no such reproduction.
       RunError: the folder cannot be written.
     """
-    import matplotlib
     from matplotlib.backends.backend_agg import FigureCanvasAgg
-
-    from testbed.reports import style
 
     title, header = describe(name)
     small = header.pop("Quick")
@@ -100,7 +98,7 @@ def reproduce(name: str, quick: bool, folder: Path) -> Reproduction:
         full = header["Parameters"].removesuffix(".")
         header["Parameters"] = f"{small} (--quick; otherwise: {full}.)"
     began = time.perf_counter()
-    with matplotlib.rc_context(style.RC):
+    with in_style():
         result = _module(name).reproduce(quick)
         png = io.BytesIO()
         FigureCanvasAgg(result.figure).print_png(png)

@@ -20,23 +20,14 @@ from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import IO, Any
 
-from testbed.errors import UserError
 from testbed.runs.folder import RunFolder
 from testbed.settings import flatten
+from testbed.surroundings import wandb_mode
 
 START_SECONDS = 3.0  # at the end of a run, since the server was asked
 FINISH_SECONDS = 20.0  # for the upload of what is left, mostly figures
 OFFLINE_SECONDS = 60.0  # for an offline mirror: a busy machine, a slow disk
 SEND_SECONDS = 10.0
-MODES = {
-    "online": "online",
-    "run": "online",
-    "offline": "offline",
-    "dryrun": "offline",
-    "disabled": "disabled",
-    "shared": "shared",
-}
-"""What wandb knows as WANDB_MODE, and what it means."""
 
 
 def resolve_mode(mode: str) -> str:
@@ -47,14 +38,8 @@ def resolve_mode(mode: str) -> str:
     """
     if mode != "auto":
         return mode
-    given = os.environ.get("WANDB_MODE", "")
-    if given.strip():
-        try:
-            return MODES[given.strip().lower()]
-        except KeyError:
-            rule = f"must be one of {', '.join(MODES)}"
-            remedy = "unset it, or give --wandb.mode"
-            raise UserError("WANDB_MODE", given, rule, remedy) from None
+    if named := wandb_mode():
+        return named
     return "online" if os.environ.get("WANDB_API_KEY") or _logged_in() else "offline"
 
 

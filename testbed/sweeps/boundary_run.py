@@ -10,6 +10,7 @@ from testbed.bounds import check_bounds, check_path
 from testbed.errors import RunError, UserError
 from testbed.reports.boundary import write_boundary
 from testbed.runs.console import Console, duration
+from testbed.surroundings import check_elsewhere
 from testbed.sweeps.boundary import Plan, describe, law_text
 from testbed.sweeps.boundary_cost import Forecast
 from testbed.sweeps.boundary_folder import keep_plan, plan_in
@@ -45,6 +46,7 @@ def run(options: argparse.Namespace) -> None:
     console.print(_opening(plan, forecast, searches))
     if options.dry:
         return
+    check_elsewhere()
     keep_plan(plan, options.dir)
     console.print(f"Recording in {options.dir}\n")
     if options.jobs > 1:  # they share a card: each takes its memory as it needs it

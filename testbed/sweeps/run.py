@@ -13,6 +13,7 @@ from testbed.bounds import check_bounds, check_path
 from testbed.errors import RunError, UserError, one_line, shown
 from testbed.runs.console import Console, duration
 from testbed.settings import count_of
+from testbed.surroundings import check_elsewhere
 from testbed.sweeps import slurm
 from testbed.sweeps.bayes import target_reached
 from testbed.sweeps.leaving import leaving
@@ -38,6 +39,8 @@ def run(options: argparse.Namespace) -> None:
     if options.file is not None:
         check_path("sweep", options.file)
     _check_begun(options)
+    if not (options.print_slurm or options.list):
+        check_elsewhere()
     store = open_store(
         options.file,
         options.dir,

@@ -66,9 +66,7 @@ def write_sweep_report(
 
 
 def _pictures(gathered, groups, metric, order) -> list[Picture]:
-    import matplotlib
-
-    with matplotlib.rc_context(style.RC):
+    with style.in_style():
         found = search.pictures(gathered.runs, order, metric) if metric else []
         return [
             *found,
