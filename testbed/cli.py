@@ -179,11 +179,20 @@ class Parser(argparse.ArgumentParser):
         form = argparse.RawDescriptionHelpFormatter
         super().__init__(description=text, formatter_class=form)
 
+    def parse_args(self, *args: Any, **more: Any) -> Any:
+        """The options; a value that is ``--``, which argparse drops, is a mistake."""
+        options = super().parse_args(*args, **more)
+        for action in self._actions:
+            value = getattr(options, action.dest, None)
+            if action.nargs is None and isinstance(value, list):
+                self.error(f"argument {action.option_strings[0]}: expected one value")
+        return options
+
     def error(self, message: str) -> NoReturn:
         """Tells a mistake and exits with 2."""
         start, _, rest = message.partition(": ")
         if start == "unrecognized arguments":
-            word = rest.split()[0].partition("=")[0]
+            word = rest.partition(" ")[0].partition("=")[0]
             if word.startswith("-"):
                 try:
                     check_name("option", word, self._option_string_actions)

@@ -138,6 +138,9 @@ def _distribution(name: str, spec: Mapping[str, Any], kind: Any) -> Parameter:
     if distribution in _EXPONENTS:
         raise _exponents(field, distribution, numbers)
     check_name(f"{field}.distribution", distribution, DISTRIBUTIONS)
+    if distribution not in FORMS:
+        rule = f"has values, and no {', '.join(map(str, numbers))}"
+        raise UserError(field, distribution, rule, "keep one or the other")
     form = FORMS[distribution]
     for key, value in numbers.items():
         check_name(f"{field} ({distribution})", key, (*form.needs, *form.defaults))
