@@ -12,9 +12,11 @@ from testbed.config import SimulateConfig
 
 def run(config: SimulateConfig) -> None:
     """Runs the simulation; heavy imports come only now."""
+    from testbed.compiled import keep_compiled
     from testbed.runs.console import Console
     from testbed.runs.simulation import run_simulation
 
+    keep_compiled(config.run.compile_cache)
     run_simulation(config, Console())
 
 

@@ -18,6 +18,7 @@ from typing import Any, NoReturn
 
 from testbed.commands import TRAIN, Command
 from testbed.errors import MOST_LINE, RunError, UserError, check_name, one_line, shown
+from testbed.runs.stored import going_on, read_config
 from testbed.settings import field_types, override, whole_number
 from testbed.surroundings import check_device, refused_by_jax, settle, wandb_mode
 
@@ -29,12 +30,17 @@ def main(run: Callable[[Any], Any], description: str, command: Command = TRAIN) 
     """
     with guarded():
         config = command.validate(parse(sys.argv[1:], description, command))
-        for line in command.unused(config):
-            warnings.warn(line, stacklevel=1)
-        _share_accelerator()
         if config.wandb.mode == "auto":
             wandb_mode()
+        _share_accelerator()
         check_device()
+        if _preset(sys.argv[1:], command) in command.accelerated:
+            # It loads data, which help and mistakes do not wait for.
+            from testbed.runs.preflight import check_accelerated
+
+            check_accelerated(config)
+        for line in command.unused(config):
+            warnings.warn(line, stacklevel=1)
         run(config)
 
 
@@ -73,20 +79,31 @@ def parse(argv: Sequence[str], description: str = "", command: Command = TRAIN) 
 
     Understood: ``--model.depth=8``, ``--model.depth 8``, ``--run.resume``,
     ``--run.report=False``, ``--preset smoke``, and wandb's nested
-    ``--model={'depth': 8}``.
+    ``--model={'depth': 8}``.  With ``--run.resume`` and a folder that holds a run, what
+    is not given is as it was there.
 
     Raises:
-      UserError: an unknown option (with the nearest valid one) or an unreadable value.
+      UserError: an unknown option (with the nearest valid one), an unreadable value, or
+        one that does not agree with the run to be resumed.
     """
     if "-h" in argv or "--help" in argv:
         _print_help(description, command)
     given = pairs(argv, field_types(command.config))
     chosen = str(given.pop("preset", "default"))
     check_name("preset", chosen, command.presets)
+    run = override(command.config(), given).run
+    if run.resume and run.dir and (Path(run.dir) / "config.json").exists():
+        stored = read_config(Path(run.dir), command.config)
+        given = {**command.presets[chosen], **given}
+        return going_on(Path(run.dir), stored, given, command.validate)
     base = override(command.config(), command.presets[chosen])
     if "model.ratio" in given and "model.depth" not in given:
         base = override(base, {"model.depth": None})  # a preset's depth gives way
     return override(base, given)
+
+
+def _preset(argv: Sequence[str], command: Command) -> str:
+    return str(pairs(argv, field_types(command.config)).get("preset", "default"))
 
 
 def pairs(argv: Sequence[str], types: dict[str, Any]) -> dict[str, Any]:

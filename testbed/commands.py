@@ -22,15 +22,17 @@ class Command:
       presets: name -> dotted values.
       validate: checks a config and completes it.
       unused: lines about settings without effect.
+      accelerated: presets that are made for an accelerator.
     """
 
     config: type
     presets: dict[str, dict[str, Any]]
     validate: Callable[[Any], Any]
     unused: Callable[[Any], list[str]]
+    accelerated: tuple[str, ...] = ()
 
 
-TRAIN = Command(Config, PRESETS, validate, unused)
+TRAIN = Command(Config, PRESETS, validate, unused, ("gpu",))
 SIMULATE = Command(
     SimulateConfig, SIMULATE_PRESETS, validate_simulation, unused_simulation
 )

@@ -138,6 +138,9 @@ class MeasureConfig:
     """Recorded times, spaced evenly in log(step), besides t = 0."""
     tolerance: float = 0.1
     """Relative distance to the linearization at which a network has left its kernel."""
+    earlier_steps: tuple[int, ...] = ()
+    """Ends, in steps, of a run that was then made longer: recorded times up to them
+    stay, and their spacing goes on."""
     target: float | None = None
     """Departure time aimed at: the summary's target_miss is |log(departure / target)|,
     for sweeps that minimize it."""
@@ -159,6 +162,9 @@ class RunConfig:
     """vmap: seeds are one batched program; map: one after another; auto: map on CPU."""
     report: bool = True
     """Whether to write figures and report.html."""
+    compile_cache: bool = True
+    """Whether compiled programs are kept for later starts: in JAX_COMPILATION_CACHE_DIR
+    if that is set, else in the user's cache folder, ~/.cache/depthwidth/compiled."""
 
 
 @dataclasses.dataclass(frozen=True)

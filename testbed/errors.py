@@ -130,6 +130,15 @@ def _number(value: int) -> str:
     return f"a number of about {digits} digits" if digits > 100 else str(value)
 
 
+def in_a_line(error: BaseException) -> str:
+    """Type and message of an error; of a longer message, the first line.
+
+    The last line of a traceback will not do: JAX ends its own with a remark on frames.
+    """
+    lines = str(error).strip().splitlines()
+    return f"{type(error).__name__}: {lines[0]}" if lines else type(error).__name__
+
+
 def check_name(field: str, value: object, valid: Iterable[str]) -> None:
     """Raises a `UserError` that suggests the nearest of the `valid` names.
 

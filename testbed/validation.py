@@ -50,6 +50,11 @@ def validate(config: Config) -> Config:
     ):
         check_name(name, value, valid)
     _check_shared(config, flat)
+    ends = (0, *config.measure.earlier_steps, t.steps)
+    if sorted(set(ends)) != list(ends):
+        rule = f"must rise from 1 to below train.steps={t.steps}"
+        value = config.measure.earlier_steps
+        raise UserError("measure.earlier_steps", value, rule, "leave it out")
     _check_classes(d)
     _check_training(config)
     return dataclasses.replace(config, model=_resolve(config.model))

@@ -51,10 +51,24 @@ class Clock:
         return self.lr * np.asarray(self.recorded, np.float64)
 
 
-def log_spaced_steps(steps: int, points: int) -> tuple[int, ...]:
-    """0, then at most `points` steps even in log(step), the last of them `steps`."""
-    spaced = np.round(np.geomspace(1, steps, points)).astype(int) if points > 1 else []
-    return tuple(int(k) for k in np.unique([0, *spaced, steps]))
+def log_spaced_steps(
+    steps: int, points: int, earlier: tuple[int, ...] = ()
+) -> tuple[int, ...]:
+    """0, then at most `points` steps even in log(step), the last of them `steps`.
+
+    Of a run that was made longer, `earlier` holds its former ends, rising: the first is
+    reached in `points` steps, the same spacing goes on from it, and all ends are there.
+    """
+    first = (*earlier, steps)[0]
+    spaced = np.geomspace(1, first, points) if points > 1 else np.array([])
+    if earlier and points > 1 and first > 1:
+        ratio = first ** (1 / (points - 1))
+        more = int(np.log(steps / first) / np.log(ratio))
+        spaced = np.concatenate([spaced, first * ratio ** np.arange(1, more + 1)])
+    elif earlier:  # there is no spacing that could go on
+        spaced = np.array([])
+    even = np.round(spaced).astype(int)
+    return tuple(int(k) for k in np.unique([0, *even, *earlier, steps]) if k <= steps)
 
 
 def critical_rate(values: np.ndarray, n_train: int) -> float:

@@ -174,6 +174,7 @@ def _use(eqn, name, i, w: _Parameter, other, watch: _Watch):
     if name == "neg":
         return dataclasses.replace(w, value=-w.value, factor=-w.factor)
     if name == "mul" or (name == "div" and i == 0):
+        assert other is not None  # they have two operands
         operands = (w.value, other) if i == 0 else (other, w.value)
         (value,) = _bind(eqn, *operands)
         gain = w.factor * other if name == "mul" else w.factor / other

@@ -10,7 +10,6 @@ what nothing is known of.  A width at which a run failed has an "error" alone.
 import io
 import json
 import math
-import os
 from collections.abc import Sequence
 from fractions import Fraction
 from html import escape
@@ -22,9 +21,10 @@ import numpy as np
 from testbed.divergence.boundary import Boundary
 from testbed.divergence.scaling import LEAST_POINTS
 from testbed.errors import RunError
+from testbed.files import together
 from testbed.reports import style
 from testbed.reports.boundary_figures import draw_boundary, draw_levels
-from testbed.reports.page import document, image, mathematics, table
+from testbed.reports.page import add_page, document, image, mathematics, table
 from testbed.sweeps.boundary import Found, Plan, end_text, law_text
 from testbed.sweeps.gather import MEASURES
 
@@ -73,12 +73,11 @@ def write_boundary(plan: Plan, found: Sequence[Found], path: Path) -> Path:
             "levels": _png(draw_levels(plan, found)),
         }
     text = json.dumps(record(plan, found), indent=2, allow_nan=False) + "\n"
+    page = _page(plan, found, figures)
     try:
-        (path / "figures").mkdir(parents=True, exist_ok=True)
-        for name, png in figures.items():
-            _write(path / "figures" / f"{name}.png", png)
-        _write(path / "boundary.json", text.encode())
-        _write(path / "report.html", _page(plan, found, figures).encode())
+        with together() as files:
+            files.write(path / "boundary.json", text.encode())
+            add_page(files, path, page, figures)
     except OSError as error:
         raise RunError(f"{path}: cannot be written ({error.strerror})") from None
     return path / "report.html"
@@ -155,16 +154,6 @@ def _png(figure) -> bytes:
     png = io.BytesIO()
     FigureCanvasAgg(figure).print_png(png)
     return png.getvalue()
-
-
-def _write(path: Path, data: bytes) -> None:
-    """Whole or not at all."""
-    partial = path.with_name(f".{path.name}.{os.getpid()}")
-    try:
-        partial.write_bytes(data)
-        os.replace(partial, path)
-    finally:
-        partial.unlink(missing_ok=True)
 
 
 def _page(plan: Plan, found: Sequence[Found], figures: dict[str, bytes]) -> str:

@@ -48,6 +48,11 @@ def _head(record: Record) -> str:
             '<p class="banner"><strong>This run has not finished.</strong> What '
             f"follows was recorded up to t = {record.times[-1]:.4g}.</p>"
         )
+    if not record.checked:
+        parts.append(
+            '<p class="note">Recorded by an older version, without digests: read '
+            "unchecked.</p>"
+        )
     if reading:
         parts.append(f'<p class="reading">{escape(reading)}</p>')
     return "".join(parts)
@@ -124,6 +129,9 @@ def _definitions(record: Record) -> str:
 
 
 def _environment(record: Record) -> str:
+    if "damaged" in record.environment:
+        why = escape(str(record.environment["damaged"]))
+        return f"<p>environment.json is damaged ({why}).</p>"
     rows = tables.environment(record)
     return table(rows) if rows else "<p>Not recorded.</p>"
 

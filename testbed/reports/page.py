@@ -3,9 +3,12 @@
 import base64
 import os
 import re
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from html import escape
+from pathlib import Path
 from urllib.parse import quote
+
+from testbed.files import Together
 
 _CSS = """
 :root { color-scheme: light; }
@@ -58,6 +61,21 @@ def document(title: str, head: str, sections: Sequence[tuple[str, str, str]]) ->
         f"<title>{escape(title)}</title><style>{_CSS}</style></head><body>"
         f"{head}<nav>{links}</nav>{body}</body></html>\n"
     )
+
+
+def add_page(
+    files: Together, out: Path, page: str, pictures: Mapping[str, bytes]
+) -> list[Path]:
+    """Adds out/report.html and out/figures/NAME.png to files that appear together.
+
+    Returns:
+      The pictures' files.
+    """
+    files.write(out / "report.html", page.encode())
+    drawn = {out / "figures" / f"{name}.png": png for name, png in pictures.items()}
+    for path, png in drawn.items():
+        files.write(path, png)
+    return list(drawn)
 
 
 def image(png: bytes, alt: str) -> str:

@@ -1,13 +1,21 @@
 """What a run's folder holds, read back."""
 
+import contextlib
 import dataclasses
+import zipfile
+import zlib
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
 from testbed.errors import UserError
+from testbed.runs.digests import ROWS, Damaged
 from testbed.runs.folder import RunFolder, arrays_name
+from testbed.runs.stored import check_sizes
+
+_MEND = "continue it with --run.resume, which records again what is damaged"
 
 
 @dataclasses.dataclass(frozen=True, eq=False)
@@ -26,6 +34,7 @@ class Record:
       limits: kernels of the infinite network, targets, labels; see limits.npz.
       summary: of a run that has ended; {} before.
       environment: versions, commit, device.
+      checked: whether digests were recorded, so that what is damaged would be known.
     """
 
     path: Path
@@ -36,6 +45,7 @@ class Record:
     limits: dict[str, np.ndarray]
     summary: dict[str, Any]
     environment: dict[str, Any]
+    checked: bool = True
 
     @property
     def seeds(self) -> int:
@@ -57,11 +67,8 @@ class Record:
 
         `rows` picks from its axes, e.g. ``np.s_[:, 3]``, before more is kept.
         """
-        try:
-            with np.load(self.path / arrays_name(int(self.steps[index]))) as stored:
-                return stored[key][rows] if key in stored.files else None
-        except FileNotFoundError:
-            return None
+        with self._arrays(index) as stored:
+            return stored[key][rows] if key in stored else None
 
     def known(self, index: int, key: str) -> np.ndarray | None:
         """`at`, (E, ...), without networks that had diverged."""
@@ -80,49 +87,87 @@ class Record:
         return [i for i in range(len(self.steps)) if self._has(i, key)]
 
     def _has(self, index: int, key: str) -> bool:
+        with self._arrays(index) as stored:
+            return key in stored
+
+    @contextlib.contextmanager
+    def _arrays(self, index: int) -> Iterator[Any]:
+        """The arrays of a recorded time, each read when it is asked for."""
+        path = self.path / arrays_name(int(self.steps[index]))
+        if not path.exists():
+            yield {}
+            return
         try:
-            with np.load(self.path / arrays_name(int(self.steps[index]))) as stored:
-                return key in stored.files
-        except FileNotFoundError:
-            return False
+            with np.load(path) as stored:
+                yield stored
+        except (ValueError, OSError, EOFError, zipfile.BadZipFile, zlib.error) as error:
+            raise Damaged(path, str(error).split("\n")[0][:80]) from None
 
 
 def load_record(path: Path | str) -> Record:
-    """Reads the run in the folder `path`, finished or not.
+    """Reads the run in the folder `path`, finished or not, and checks all of it.
+
+    A damaged environment.json alone is no reason not to draw the numbers: what is left
+    of it is the reason.
 
     Raises:
       UserError: `path` is not a run's folder, holds no recorded time yet, or is
         damaged.
     """
     path = Path(path)
-    folder = RunFolder(path)
-    if not (path / "config.json").is_file():
+    if not (path / "config.json").exists():
         rule = "is not a run's folder (it has no config.json)"
         raise UserError("path", path, rule, "give a folder that scripts/train.py made")
-    config = folder.read_json("config.json")
-    rows = folder.rows()
-    metrics = path / "metrics.jsonl"
-    whole = metrics.read_bytes().count(b"\n") if metrics.exists() else 0
-    if config is None or len(rows) < whole:
-        bad = "config.json" if config is None else f"line {len(rows) + 1} of metrics"
-        rule = f"is damaged: {bad} cannot be read"
-        raise UserError("path", path, rule, "run it again in another folder")
+    try:
+        return _load(RunFolder(path))
+    except Damaged as damage:
+        rule = f"{damage.path.name} is damaged ({damage.reason})"
+        raise UserError("path", path, rule, _MEND) from None
+
+
+def _load(folder: RunFolder) -> Record:
+    path = folder.path
+    config = folder.read_json("config.json") or {}
+    check_sizes(path, config)
+    checked = folder.remember()
     summary = folder.read_json("summary.json") or {}
-    environment = folder.read_json("environment.json") or {}
+    try:
+        environment = folder.read_json("environment.json") or {}
+    except Damaged as damage:
+        environment = {"damaged": damage.reason}
+    rows = folder.rows(whole=bool(summary))
     if not rows:
         rule = "holds no recorded time yet"
         raise UserError("path", path, rule, "wait, or continue it with --run.resume")
-    there = (path / "limits.npz").exists()
-    limits = folder.read_arrays("limits.npz") if there else {}
+    limits: dict[str, np.ndarray] = {}
+    known = folder.records.names()
+    for name in known:
+        if name.startswith("arrays/"):
+            _check(folder, name)
+    if "limits.npz" in known or (path / "limits.npz").exists():
+        _check(folder, "limits.npz")
+        limits = folder.read_arrays("limits.npz")
     names = dict.fromkeys(name for row in rows for name in row)
     metrics = {
         name: _column([row.get(name) for row in rows])
         for name in names
         if name not in ("step", "t")
     }
-    steps = np.array([row["step"] for row in rows], np.int64)
-    times = np.array([row["t"] for row in rows], np.float64)
-    return Record(path, config, steps, times, metrics, limits, summary, environment)
+    try:
+        steps = np.array([row["step"] for row in rows], np.int64)
+        times = np.array([row["t"] for row in rows], np.float64)
+    except (KeyError, OverflowError):
+        raise Damaged(path / ROWS, "a line has no step or no t") from None
+    return Record(
+        path, config, steps, times, metrics, limits, summary, environment, checked
+    )
+
+
+def _check(folder: RunFolder, name: str) -> None:
+    try:
+        folder.records.check(folder.path, name)
+    except FileNotFoundError:
+        raise Damaged(folder.path / name, "it is missing") from None
 
 
 def spread(values: np.ndarray) -> tuple[np.ndarray, np.ndarray, np.ndarray]:

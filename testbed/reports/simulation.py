@@ -2,7 +2,6 @@
 
 import io
 import json
-import os
 from html import escape
 from pathlib import Path
 from typing import Any
@@ -11,10 +10,12 @@ import numpy as np
 
 from testbed.config import SimulateConfig
 from testbed.errors import UserError
+from testbed.files import together
 from testbed.laws.norms import EXACT, GAUSSIAN, LOG_GAUSSIAN, norm_laws
 from testbed.networks import branch_weights
 from testbed.reports import style
-from testbed.reports.page import document, image, mathematics, table
+from testbed.reports.page import add_page, document, image, mathematics, table
+from testbed.runs.digests import Damaged
 from testbed.runs.folder import RunFolder
 from testbed.settings import field_types, flatten, override
 
@@ -56,6 +57,7 @@ def write_simulation_report(path: Path) -> list[Path]:
 
     Raises:
       UserError: `path` holds no finished simulation.
+      Damaged: a file of it is not as it was recorded.
       OSError: it cannot be written.
     """
     style.load_matplotlib()
@@ -64,6 +66,7 @@ def write_simulation_report(path: Path) -> list[Path]:
     path = Path(path)
     folder = RunFolder(path)
     config, summary = _config(folder), folder.read_json("summary.json")
+    folder.remember()
     rows = folder.rows()
     if not summary or not rows:
         rule = "holds no finished simulation"
@@ -79,15 +82,9 @@ def write_simulation_report(path: Path) -> list[Path]:
             png = io.BytesIO()
             FigureCanvasAgg(figure).print_png(png)
             pictures[name] = png.getvalue()
-    (path / "figures").mkdir(exist_ok=True)
-    files = []
-    for name, png in pictures.items():
-        files.append(path / "figures" / f"{name}.png")
-        files[-1].write_bytes(png)
-    page = path / ".report.html"
-    page.write_text(_page(config, folder, summary, pictures), "utf-8")
-    os.replace(page, path / "report.html")  # whole or not at all
-    return files
+    page = _page(config, folder, summary, pictures)
+    with together() as files:
+        return add_page(files, path, page, pictures)
 
 
 def _config(folder: RunFolder) -> SimulateConfig:
@@ -299,5 +296,8 @@ def _settings(config: SimulateConfig) -> str:
 
 
 def _environment(folder: RunFolder) -> str:
-    found = folder.read_json("environment.json") or {}
+    try:
+        found = folder.read_json("environment.json") or {}
+    except Damaged as damage:
+        return f"<p>environment.json is damaged ({escape(damage.reason)}).</p>"
     return f"<pre>{escape(json.dumps(found, indent=2))}</pre>"

@@ -1,9 +1,10 @@
 """From a run's folder to its figures and its page."""
 
 import io
-import os
 from pathlib import Path
 
+from testbed.files import together
+from testbed.reports.page import add_page
 from testbed.reports.record import load_record
 from testbed.reports.style import in_style, load_matplotlib
 
@@ -21,7 +22,8 @@ def write_report(path: Path) -> list[Path]:
       The PNG files, in the order of the page.
 
     Raises:
-      UserError: `path` is not a run's folder, or holds no recorded time yet.
+      UserError: `path` is not a run's folder, holds no recorded time yet, or is
+        damaged.
       OSError: it cannot be written.
     """
     load_matplotlib()
@@ -41,12 +43,6 @@ def write_report(path: Path) -> list[Path]:
                 # savefig would draw every figure twice.
                 FigureCanvasAgg(drawing.figure).print_png(png)
                 images[drawing.name] = png.getvalue()
-    (path / "figures").mkdir(exist_ok=True)
-    files = []
-    for name, png in images.items():
-        files.append(path / "figures" / f"{name}.png")
-        files[-1].write_bytes(png)
-    page = path / ".report.html"
-    page.write_text(render(record, drawings, images), "utf-8")
-    os.replace(page, path / "report.html")  # whole or not at all
-    return files
+    page = render(record, drawings, images)
+    with together() as files:
+        return add_page(files, path, page, images)

@@ -5,12 +5,16 @@ import importlib
 import io
 import json
 import time
+import warnings
 from pathlib import Path
 from types import ModuleType
 
 from testbed.errors import RunError, check_name
+from testbed.files import together
 from testbed.reports.style import in_style
 from testbed.reproduce.claim import Claim
+from testbed.runs import digests
+from testbed.runs.digests import Damaged
 
 NAMES = (
     "log_gaussian_histogram",
@@ -120,25 +124,33 @@ def kept(folder: Path) -> list[Reproduction]:
     """What has been reproduced in `folder`, now or before, in the order of `NAMES`."""
     found = []
     for name in NAMES:
+        file = folder / name / "claims.json"
         try:
-            record = json.loads((folder / name / "claims.json").read_text())
-            png = (folder / name / "figure.png").read_bytes()
+            record = digests.read_json(file)
+            if record is None:
+                continue
+            png = digests.read_bytes(folder / name / "figure.png")
+            if record.pop("figure", None) not in (None, digests.of_bytes(png)):
+                raise Damaged(folder / name / "figure.png", "its digest does not match")
             del record["passed"]
             claims = tuple(Claim(**claim) for claim in record.pop("claims"))
             found.append(Reproduction(**record, claims=claims, png=png))
-        except (OSError, ValueError, KeyError, TypeError):
-            continue  # not there, or of another version
+        except (OSError, LookupError, TypeError):
+            continue  # of another version
+        except Damaged as damage:
+            warnings.warn(f"{damage}; it is left out of the page", stacklevel=2)
     return found
 
 
 def _keep(done: Reproduction, path: Path) -> None:
     record = dataclasses.asdict(done)
     del record["png"]
-    record["passed"] = done.passed
+    record |= {"passed": done.passed, "figure": digests.of_bytes(done.png)}
+    text = json.dumps(digests.sealed(record), indent=2) + "\n"
     try:
-        path.mkdir(parents=True, exist_ok=True)
-        (path / "figure.png").write_bytes(done.png)
-        (path / "claims.json").write_text(json.dumps(record, indent=2) + "\n")
+        with together() as files:
+            files.write(path / "figure.png", done.png)
+            files.write(path / "claims.json", text.encode())
     except OSError as error:
         raise RunError(
             f"{path}: cannot be written ({error.strerror}); choose another --dir"

@@ -1,11 +1,11 @@
 """All reproductions on one page, figure beside statement, each claim decided."""
 
-import os
 from collections.abc import Sequence
 from html import escape
 from pathlib import Path
 
 from testbed.errors import RunError
+from testbed.files import write_whole
 from testbed.reports.page import document, image, mathematics
 from testbed.reproduce.registry import Reproduction
 
@@ -16,10 +16,9 @@ def write_page(done: Sequence[Reproduction], path: Path) -> Path:
     Raises:
       RunError: it cannot be written.
     """
-    page, partial = path / "report.html", path / ".report.html"
+    page = path / "report.html"
     try:
-        partial.write_text(_render(done), "utf-8")
-        os.replace(partial, page)  # whole or not at all
+        write_whole(page, _render(done).encode())
     except OSError as error:
         raise RunError(
             f"{page}: cannot be written ({error.strerror}); choose another --dir"

@@ -52,7 +52,7 @@ def note_environment(folder: RunFolder, found: dict[str, Any]) -> None:
 
     Warns when what may change bits (packages, Python, device) differs.
     """
-    first = folder.read_json("environment.json")
+    first = folder.salvage("environment.json")
     if first is None:
         folder.write_json("environment.json", found)
         return

@@ -145,7 +145,9 @@ def _clock(config: Config, limit: LimitKernels) -> tuple[Clock, float, float]:
             "divergence; lower train.lr or train.lr_fraction",
             stacklevel=2,
         )
-    steps = log_spaced_steps(t.steps, config.measure.times)
+    steps = log_spaced_steps(
+        t.steps, config.measure.times, config.measure.earlier_steps
+    )
     clock = Clock(float(lr), n, steps, t.batch_size, momentum)
     return clock, bound, critical
 

@@ -9,18 +9,21 @@ most the line being written.
     checkpoints/     states to resume from
     summary.json     the result; its "status" is running, done or failed
     figures/, report.html
+
+What is read back is checked against the digests of `testbed.runs.digests`.
 """
 
+import contextlib
 import dataclasses
 import fcntl
 import io
 import json
-import math
 import os
 import shutil
 import warnings
 import zipfile
-from collections.abc import Mapping, Sequence
+import zlib
+from collections.abc import Callable, Mapping, Sequence
 from datetime import datetime
 from pathlib import Path
 from typing import Any
@@ -28,19 +31,36 @@ from typing import Any
 import numpy as np
 
 from testbed.errors import RunError, UserError
+from testbed.files import clear_partial, write_whole
+from testbed.runs import digests
+from testbed.runs.digests import ROWS, Damaged, Records, plain
+from testbed.runs.stored import (
+    check_same,
+    extends,
+    fingerprint,
+    newest,
+    read_config,
+)
 from testbed.settings import flatten
-
-# What does not decide a run's numbers.
-_NOT_IDENTITY = ("run.", "wandb.", "data.data_dir", "data.manual_dir")
 
 
 @dataclasses.dataclass
 class RunFolder:
-    """Reads and writes one run's folder; make one with `open_folder`."""
+    """Reads and writes one run's folder; make one with `open_folder`.
+
+    Attributes:
+      path: of the folder.
+      resumed: whether it holds a run that goes on.
+      made: by this run: nothing of anybody else's is in it.
+      records: digests of what was written here, or is known of what is read.
+      named: files that were found damaged, and told.
+    """
 
     path: Path
     resumed: bool = False
-    made: bool = False  # by this run: nothing of anybody else's is in it
+    made: bool = False
+    records: Records = dataclasses.field(default_factory=Records)
+    named: set[str] = dataclasses.field(default_factory=set)
 
     def claim(self) -> "RunFolder":
         """Keeps other processes from writing here until `close`, or the process's end.
@@ -58,79 +78,182 @@ class RunFolder:
         except OSError as error:
             rule = f"cannot be written ({error.strerror})"
             raise UserError("run.dir", self.path, rule, "make room there") from None
+        self._place = os.stat(self.path)
+        for folder in (self.path, self.path / "arrays", self.path / "figures"):
+            clear_partial(folder, alone=True)
         return self
 
     def close(self) -> None:
         """Gives up the claim."""
         self._claim.close()
 
+    def check_there(self) -> None:
+        """Raises RunError if the folder was moved or deleted since it was claimed."""
+        claimed = getattr(self, "_place", None)
+        with contextlib.suppress(OSError):
+            if claimed is None or os.path.samestat(claimed, os.stat(self.path)):
+                return
+        raise RunError(
+            f"{self.path}: was moved or deleted during the run; where it is now, it "
+            "can be continued with --run.resume"
+        )
+
     @property
     def checkpoints(self) -> Path:
         """Where checkpoints are."""
         return self.path / "checkpoints"
 
-    def write_json(self, name: str, value: Any) -> None:
-        """Writes `name`, whole or not at all."""
-        text = json.dumps(plain(value), indent=2, allow_nan=False)
+    def write_json(self, name: str, value: Mapping[str, Any]) -> None:
+        """Writes `name` with its digest, whole or not at all."""
+        text = json.dumps(digests.sealed(value), indent=2, allow_nan=False)
         self._write(name, (text + "\n").encode())
 
-    def read_json(self, name: str) -> Any:
-        """Reads `name`, or None if it is not there or damaged."""
-        path = self.path / name
+    def read_json(self, name: str) -> dict[str, Any] | None:
+        """Reads `name`, or None if it is not there.
+
+        Raises:
+          Damaged: it holds something else, or not what was written.
+        """
+        return digests.read_json(self.path / name)
+
+    def conclude(self, summary: Mapping[str, Any]) -> None:
+        """Writes summary.json, with the digests of all that was recorded."""
+        self.write_json("summary.json", {**summary, "records": self.records.as_json()})
+
+    def salvage(self, name: str) -> dict[str, Any] | None:
+        """Reads `name` if it is whole; a damaged one is named and set aside."""
+        found = None
+
+        def read() -> None:
+            nonlocal found
+            found = self.read_json(name)
+
+        self.is_whole(name, read)
+        return found
+
+    def is_whole(self, name: str, read: Callable[[], Any]) -> bool:
+        """Whether `read` reads the file `name`; if not, it is named and set aside."""
         try:
-            return json.loads(path.read_text())
-        except (FileNotFoundError, ValueError):
-            return None
+            read()
+            return True
+        except FileNotFoundError:
+            said = f"{self.path / name} is missing"
+        except Damaged as damage:
+            said = f"{damage}; it is kept as {self._set_aside(name)}"
+        if name not in self.named:
+            self.named.add(name)
+            warnings.warn(f"{said}; it is written anew", stacklevel=3)
+        return False
+
+    def _set_aside(self, name: str) -> str:
+        """Keeps a damaged file under another name, which is returned.
+
+        Of metrics.jsonl a copy is kept: what stands in it before the damage may count.
+        """
+        path = self.path / name
+        for count in range(1, 1000):
+            kept = path.with_name(f"{path.name}.damaged{count if count > 1 else ''}")
+            with contextlib.suppress(OSError):
+                if kept.exists() and kept.read_bytes() == path.read_bytes():
+                    break  # kept before
+            if not kept.exists():
+                with contextlib.suppress(OSError):
+                    if name == ROWS:
+                        shutil.copy2(path, kept)
+                    else:
+                        os.replace(path, kept)
+                break
+        return kept.name
 
     def write_arrays(self, name: str, arrays: Mapping[str, np.ndarray]) -> None:
         """Writes an .npz, whole or not at all; a slash in a key is kept."""
-        (self.path / name).parent.mkdir(exist_ok=True)
         buffer = io.BytesIO()
         np.savez(buffer, **arrays)  # pyright: ignore[reportArgumentType]
         self._write(name, buffer.getbuffer())
+        self.records.wrote(name, buffer.getbuffer())
 
     def read_arrays(self, name: str) -> dict[str, np.ndarray]:
-        """Reads an .npz."""
-        with np.load(self.path / name) as stored:
-            return {key: stored[key] for key in stored.files}
+        """Reads an .npz.
+
+        Raises:
+          FileNotFoundError: it is not there.
+          Damaged: it cannot be read, or is not what was written.
+        """
+        return unpack(self.path / name, self.records.check(self.path, name))
 
     def write_rows(self, rows: Sequence[Mapping[str, Any]]) -> None:
         """Writes metrics.jsonl, whole or not at all."""
         lines = [json.dumps(plain(row), allow_nan=False) + "\n" for row in rows]
-        self._write("metrics.jsonl", "".join(lines).encode())
+        data = "".join(lines).encode()
+        self._write(ROWS, data)
+        self.records.wrote(ROWS, data)
 
     def append_row(self, row: Mapping[str, Any]) -> None:
         """Appends one line to metrics.jsonl and sees it onto the disk."""
-        line = json.dumps(plain(row), allow_nan=False) + "\n"
-        path = self.path / "metrics.jsonl"
+        line = (json.dumps(plain(row), allow_nan=False) + "\n").encode()
+        self.check_there()
+        path = self.path / ROWS
         try:
-            with open(path, "a") as file:
+            with open(path, "ab") as file:
                 file.write(line)
                 file.flush()
                 os.fsync(file.fileno())
         except OSError as error:
             raise _disk(path, error) from None
+        self.records.appended(line)
 
-    def rows(self) -> list[dict[str, Any]]:
-        """The lines of metrics.jsonl, up to the first that is not whole."""
-        path = self.path / "metrics.jsonl"
-        if not path.exists():
-            return []
-        lines = path.read_bytes().split(b"\n")[:-1]  # what follows the last is torn
-        rows = []
-        for line in lines:
-            try:
-                rows.append(json.loads(line))
-            except ValueError:
-                break
-        return rows
+    def rows(self, whole: bool = True) -> list[dict[str, Any]]:
+        """The lines of metrics.jsonl; what follows the last newline is torn.
 
-    def has_arrays(self, name: str) -> bool:
-        """Whether an .npz is there and can be read."""
+        Args:
+          whole: False: those that `records` knows, without what came later.
+
+        Raises:
+          Damaged: a line cannot be read, or is not what was written.
+        """
+        path = self.path / ROWS
         try:
-            self.read_arrays(name)
-        except (OSError, ValueError, zipfile.BadZipFile):
+            data = self.records.check(self.path, ROWS)
+        except FileNotFoundError:
+            if self.records.rows_bytes():
+                raise Damaged(path, "it is missing") from None
+            return []
+        known = self.records.rows_bytes() or len(data)
+        if whole and b"\n" in data[known:]:
+            raise Damaged(path, "lines were added to it")
+        lines = data[:known].split(b"\n")[:-1]
+        return [_row(path, i, line) for i, line in enumerate(lines, 1)]
+
+    def rows_there(self) -> bool:
+        """Whether anything was recorded."""
+        return (self.path / ROWS).exists()
+
+    def remember(self) -> bool:
+        """Reads the digests of what was recorded; False of an older version's run.
+
+        They are in summary.json, and of a run that has not ended in its checkpoints.
+
+        Raises:
+          Damaged: summary.json is.
+        """
+        summary = self.read_json("summary.json")
+        if summary is not None:
+            return self._recall(self.path / "summary.json", summary.get("records"))
+        steps = (p for p in self.checkpoints.glob("[0-9]*") if p.name.isdigit())
+        for step in sorted(steps, key=lambda p: -int(p.name)):
+            file = step / "digest" / "metadata"
+            with contextlib.suppress(Damaged):
+                if found := digests.read_json(file):
+                    return self._recall(file, found.get("records"))
+        return False
+
+    def _recall(self, path: Path, stored: Any) -> bool:
+        if stored is None:
             return False
+        try:
+            self.records = Records.read(stored)
+        except ValueError as error:
+            raise Damaged(path, str(error)) from None
         return True
 
     def discard_if_empty(self) -> None:
@@ -138,7 +261,7 @@ class RunFolder:
 
         A folder that was there before, or that holds a run to resume, is kept.
         """
-        if self.resumed or self.rows():
+        if self.resumed or self.rows_there():
             return
         if self.made:
             shutil.rmtree(self.path, ignore_errors=True)
@@ -148,36 +271,59 @@ class RunFolder:
 
     def forget_after(self, step: int) -> list[dict[str, Any]]:
         """Drops what was recorded after `step`; returns the rows that stay."""
-        kept = [row for row in self.rows() if row["step"] <= step]
-        text = "".join(json.dumps(row, allow_nan=False) + "\n" for row in kept)
-        self._write("metrics.jsonl", text.encode())
+        path, kept, lines = self.path / ROWS, [], []
+        if step >= 0 and path.exists():
+            for i, line in enumerate(digests.read_bytes(path).split(b"\n")[:-1], 1):
+                try:
+                    row = _row(path, i, line)
+                except Damaged:  # all that counts was checked before
+                    break
+                if row["step"] > step:
+                    break
+                kept.append(row)
+                lines.append(line + b"\n")
+        self._write(ROWS, b"".join(lines))
+        self.records.wrote(ROWS, b"".join(lines))
         return kept
 
     def _write(self, name: str, data: bytes | memoryview) -> None:
-        path = self.path / name
-        partial = path.with_name(f".{path.name}.{os.getpid()}")
+        self.check_there()
         try:
-            with open(partial, "wb") as file:
-                file.write(data)
-                file.flush()
-                os.fsync(file.fileno())
-            os.replace(partial, path)
+            write_whole(self.path / name, data)
         except OSError as error:
-            partial.unlink(missing_ok=True)
-            raise _disk(path, error) from None
+            raise _disk(self.path / name, error) from None
 
 
-def plain(value: Any) -> Any:
-    """`value` in JSON's types; numbers that are not finite become null."""
-    if isinstance(value, Mapping):
-        return {str(k): plain(v) for k, v in value.items()}
-    if isinstance(value, list | tuple):
-        return [plain(v) for v in value]
-    if hasattr(value, "tolist"):
-        return plain(value.tolist())
-    if isinstance(value, float) and not math.isfinite(value):
-        return None
-    return value
+def unpack(path: Path, data: bytes) -> dict[str, np.ndarray]:
+    """The arrays of an .npz; raises `Damaged` for anything else."""
+    try:
+        with np.load(io.BytesIO(data)) as stored:
+            return {key: stored[key] for key in stored.files}
+    except (ValueError, OSError, EOFError, LookupError, AttributeError) as error:
+        reason = str(error).split("\n")[0] or type(error).__name__
+    except (zipfile.BadZipFile, zlib.error, NotImplementedError, TypeError) as error:
+        reason = str(error).split("\n")[0]
+    raise Damaged(path, f"its arrays cannot be read: {reason[:80]}")
+
+
+def _row(path: Path, number: int, line: bytes) -> dict[str, Any]:
+    """One line of metrics.jsonl, checked: a number of the row, or one a network."""
+    try:
+        row = digests.parse(path, line)
+    except Damaged as damage:
+        raise Damaged(path, f"line {number}: {damage.reason}") from None
+    for name, value in row.items():
+        if not all(map(_is_number, value if isinstance(value, list) else [value])):
+            raise Damaged(path, f"line {number}: {name} is no number")
+    place = row.get("step", row.get("layer"))
+    if not isinstance(place, int) or isinstance(place, bool):
+        raise Damaged(path, f"line {number}: it has no step")
+    return row
+
+
+def _is_number(value: Any) -> bool:
+    number = isinstance(value, int | float) and not isinstance(value, bool)
+    return number or value is None
 
 
 def arrays_name(step: int) -> str:
@@ -199,10 +345,13 @@ def open_folder(config: Any, label: str) -> RunFolder:
     run = config.run
     path = Path(run.dir) if run.dir else None
     if run.resume:
-        path = path or _newest(Path(run.root), config)
+        path = path or newest(Path(run.root), config)
         if path is not None and (path / "config.json").exists():
-            _check_same(path, config)
-            return RunFolder(path, resumed=True).claim()
+            return _reopen(path, config)
+        if path is not None and _holds_a_run(path):
+            rule = "holds a run whose config.json is missing"
+            remedy = "put it there again, or choose another folder"
+            raise UserError("run.dir", path, rule, remedy)
         warnings.warn(
             f"nothing to resume in {run.dir or run.root}; starting a new run",
             stacklevel=2,
@@ -218,8 +367,20 @@ def open_folder(config: Any, label: str) -> RunFolder:
         name, value = ("run.dir", run.dir) if run.dir else ("run.root", run.root)
         rule = f"cannot be made ({error.strerror})"
         raise UserError(name, value, rule, "choose a writable folder") from None
-    folder = RunFolder(path, made=made).claim()
+    folder = RunFolder(path, made=made, records=Records(fingerprint(config))).claim()
     folder.write_json("config.json", flatten(config))
+    return folder
+
+
+def _reopen(path: Path, config: Any) -> RunFolder:
+    """The folder of a run that goes on, also beyond its end."""
+    stored = read_config(path, type(config))
+    check_same(path, stored, config)
+    folder = RunFolder(path, resumed=True, records=Records(fingerprint(config))).claim()
+    if extends(stored, config):
+        # In this order a kill between the two leaves a run that goes on to its old end.
+        (path / "summary.json").unlink(missing_ok=True)
+        folder.write_json("config.json", flatten(config))
     return folder
 
 
@@ -243,45 +404,6 @@ def _make(path: Path | None, config: Any, label: str) -> Path:
         except FileExistsError:
             continue
     raise FileExistsError(17, "too many runs of this name", str(path))
-
-
-def identity(flat: Mapping[str, Any]) -> dict[str, Any]:
-    """The settings that decide a run's numbers, to the last bit."""
-    kept = {
-        k: v
-        for k, v in flat.items()
-        if k == "run.seed_axis" or not k.startswith(_NOT_IDENTITY)
-    }
-    return json.loads(json.dumps(kept))
-
-
-def _check_same(path: Path, config: Any) -> None:
-    try:
-        stored = identity(json.loads((path / "config.json").read_text()))
-    except (ValueError, AttributeError):
-        rule = "holds a damaged config.json"
-        raise UserError("run.dir", path, rule, "choose another folder") from None
-    wanted = identity(flatten(config))
-    for name in sorted({*stored, *wanted}):
-        if stored.get(name) != wanted.get(name):
-            rule = (
-                f"belongs to another config: {name} is {stored.get(name)} there and "
-                f"{wanted.get(name)} here"
-            )
-            remedy = "choose another folder, or give the settings of that run"
-            raise UserError("run.dir", path, rule, remedy)
-
-
-def _newest(root: Path, config: Any) -> Path | None:
-    wanted = identity(flatten(config))
-    found = []
-    for path in root.glob("*/config.json"):
-        try:
-            if identity(json.loads(path.read_text())) == wanted:
-                found.append((path.stat().st_mtime, path.parent))
-        except (ValueError, AttributeError, OSError):
-            continue
-    return max(found)[1] if found else None
 
 
 def _disk(path: Path, error: OSError) -> RunError:

@@ -2,6 +2,7 @@
 
 import time
 import warnings
+from functools import partial
 from typing import Any
 
 import jax
@@ -13,6 +14,7 @@ from testbed.divergence.table import divergence_row
 from testbed.dynamics import Linearized
 from testbed.runs.checkpoints import Checkpoints
 from testbed.runs.console import Console
+from testbed.runs.digests import RECORDED_WITHOUT, ROWS, Damaged, Records
 from testbed.runs.diverged import Diverged
 from testbed.runs.experiment import Experiment
 from testbed.runs.folder import RunFolder, arrays_name
@@ -38,10 +40,11 @@ def follow(
     predictors, clock = experiment.predictors, experiment.clock
     states: dict[str, Any] = {name: p.start() for name, p in predictors.items()}
     initial = states["finite"]["value"]
-    checkpoints = Checkpoints(folder.checkpoints, config.run.checkpoint_seconds)
+    seconds = config.run.checkpoint_seconds
+    checkpoints = Checkpoints(folder.checkpoints, seconds, folder.records)
     position = -1
     if folder.resumed:
-        position, states = _restore(checkpoints, states, folder, clock.recorded)
+        position, states = restore(checkpoints, states, folder, clock.recorded)
         console.say(f"resuming at step {max(position, 0)}")
     console.say("compiling")
     if position < 0:
@@ -66,6 +69,7 @@ def follow(
                 progress(position)
                 networks.check_losses(states, clock)
                 if position < step:
+                    folder.check_there()
                     checkpoints.save_if_due(position, states)
             kernels = _kernels_wanted(config, clock.recorded, step)
             params = networks.observable(states["finite"]["value"], initial)
@@ -88,25 +92,62 @@ def follow(
             folder.write_arrays(arrays_name(step), _flat(seen))
             folder.append_row(row)
             tracker.log(row)
-            checkpoints.save_if_due(step, states)
+            if step == clock.steps:  # kept, so that the run can be made longer
+                checkpoints.save(step, states)
+            else:
+                checkpoints.save_if_due(step, states)
     checkpoints.close()
 
 
-def _restore(checkpoints, states, folder, recorded) -> tuple[int, Any]:
-    """The newest state whose record is whole, or the start."""
-    restored = checkpoints.restore(states)
+def restore(
+    checkpoints: Checkpoints,
+    states: Any,
+    folder: RunFolder,
+    recorded: tuple[int, ...],
+) -> tuple[int, Any]:
+    """The newest state whose record is whole, as (step, states), or (-1, `states`).
+
+    What is damaged is named and set aside, to be recorded again.
+    """
+    older: list[str] = []
+
+    def trusted(step: int, records: Records | None) -> bool:
+        if records is None and not older:
+            older.append(RECORDED_WITHOUT)
+            warnings.warn(f"{folder.path}: {RECORDED_WITHOUT}", stacklevel=2)
+        past = [k for k in recorded if k <= step]
+        return _is_whole(folder, records or Records(folder.records.settings), past)
+
+    restored = checkpoints.restore(states, trusted)
     if restored is None:
+        if folder.rows_there():
+            warnings.warn(
+                f"{folder.path}: no checkpoint can be used; starting over", stacklevel=2
+            )
         return -1, states
-    position, found = restored
-    rows = {row["step"] for row in folder.rows()}
-    past = [step for step in recorded if step <= position]
-    if not all(k in rows and folder.has_arrays(arrays_name(k)) for k in past):
+    return restored[0], jax.tree.map(jax.numpy.asarray, restored[1])
+
+
+def _is_whole(folder: RunFolder, known: Records, past: list[int]) -> bool:
+    """Whether all that was recorded up to a checkpoint is as it was."""
+    if known.settings != folder.records.settings:
         warnings.warn(
-            f"{folder.path}: records up to step {position} are damaged; starting over",
-            stacklevel=2,
+            f"{folder.path}: a checkpoint of other settings is not used", stacklevel=2
         )
-        return -1, states
-    return position, jax.tree.map(jax.numpy.asarray, found)
+        return False
+    reader = RunFolder(folder.path, records=known)
+    whole = folder.is_whole(ROWS, lambda: _check_rows(reader, past))
+    for name in map(arrays_name, past):
+        read = partial(reader.read_arrays, name)
+        whole = folder.is_whole(name, read) and whole
+    if whole:
+        folder.records.keep(known, "arrays/")
+    return whole
+
+
+def _check_rows(reader: RunFolder, past: list[int]) -> None:
+    if [row["step"] for row in reader.rows(whole=False)][: len(past)] != past:
+        raise Damaged(reader.path / ROWS, "not every recorded time is in it")
 
 
 class _Stretch:
@@ -131,7 +172,8 @@ class _Stretch:
 
 def _kernels_wanted(config: Config, recorded: tuple[int, ...], step: int) -> bool:
     index = recorded.index(step)
-    return index % config.kernel.every == 0 or step == recorded[-1]
+    ends = (*config.measure.earlier_steps, recorded[-1])
+    return index % config.kernel.every == 0 or step in ends
 
 
 def _remembered(folder: RunFolder, clock, rows):

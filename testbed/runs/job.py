@@ -13,9 +13,11 @@ from testbed.runs.console import Console
 from testbed.runs.drawing import drawing
 from testbed.runs.environment import describe, note_environment
 from testbed.runs.experiment import Experiment, prepare
+from testbed.runs.finished import finished
 from testbed.runs.folder import RunFolder, open_folder
 from testbed.runs.follow import follow
 from testbed.runs.memory import check_training_memory
+from testbed.runs.stored import beyond
 from testbed.runs.summary import summarize
 from testbed.runs.tracker import Tracker
 
@@ -30,11 +32,11 @@ def run_job(config: Config, console: Console) -> dict[str, Any]:
     if jax.process_count() > 1:
         rule = f"{jax.process_count()} processes: one run uses one process"
         raise UserError("jax.distributed", "on", rule, "start one run a host")
+    config = beyond(config)
     check_training_memory(config)  # before there is a folder, or data
     folder = open_folder(config, config.data.name)
     try:
-        stored = folder.read_json("summary.json")
-        if folder.resumed and stored and stored["status"] == "done":
+        if folder.resumed and (stored := finished(folder)):
             return _show(config, folder, stored, console)
         return _run_in(folder, config, console)
     except UserError:
@@ -47,6 +49,7 @@ def run_job(config: Config, console: Console) -> dict[str, Any]:
 def _run_in(folder: RunFolder, config: Config, console: Console) -> dict[str, Any]:
     started = time.perf_counter()
     note_environment(folder, describe())
+    (folder.path / "summary.json").unlink(missing_ok=True)  # it is not over yet
     experiment = prepare(config, console.say)
     folder.write_arrays("limits.npz", _limits(config, experiment))
     console.comparison(config, experiment, folder.path)
@@ -65,15 +68,15 @@ def _run_in(folder: RunFolder, config: Config, console: Console) -> dict[str, An
             "train.seeds or data.train_size; everything recorded before is kept"
         )
     seconds["run"] = time.perf_counter() - started - seconds["setup"]
-    rows, figures = folder.rows(), []
+    rows, figures = folder.rows(whole=False), []
     summary = summarize(config, experiment, rows, failure)
     summary["seconds"] = seconds
     try:
-        folder.write_json("summary.json", summary)
+        folder.conclude(summary)
         if config.run.report and rows:
             figures = _report(folder, console)
         seconds["total"] = time.perf_counter() - started
-        folder.write_json("summary.json", summary)
+        folder.conclude(summary)
     except RunError as error:
         failure = failure or error  # the first thing that went wrong is the cause
     tracker.finish(summary, figures)

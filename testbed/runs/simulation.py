@@ -16,8 +16,10 @@ from testbed.laws.norms import NormLaws, norm_laws
 from testbed.networks import branch_weights, build_network
 from testbed.runs.checkpoints import Checkpoints
 from testbed.runs.console import Console
+from testbed.runs.digests import Records
 from testbed.runs.drawing import drawing
 from testbed.runs.environment import describe, note_environment
+from testbed.runs.finished import finished
 from testbed.runs.folder import RunFolder, open_folder
 from testbed.runs.memory import check_simulation_memory
 from testbed.runs.tracker import Tracker
@@ -42,8 +44,8 @@ def run_simulation(config: SimulateConfig, console: Console) -> dict[str, Any]:
     )
     folder = open_folder(config, "simulate")
     try:
-        stored = folder.read_json("summary.json")
-        if not (folder.resumed and stored and stored["status"] == "done"):
+        stored = finished(folder) if folder.resumed else None
+        if stored is None:
             stored = _run_in(folder, config, laws, console)
         else:
             console.say(f"{folder.path} is complete")
@@ -65,6 +67,7 @@ def _run_in(
     m = config.model
     assert m.depth is not None  # a validated config has one
     note_environment(folder, describe())
+    (folder.path / "summary.json").unlink(missing_ok=True)  # it is not over yet
     alpha, lam = branch_weights(m)
     ratio = f"d/n = {m.depth / m.width:.3g}"
     console.print(
@@ -88,10 +91,10 @@ def _run_in(
     folder.write_arrays("histograms.npz", arrays)
     summary = summarize(config, rows, moments, comparisons)
     summary["seconds"] = {"run": time.perf_counter() - started}
-    folder.write_json("summary.json", summary)
+    folder.conclude(summary)
     figures = _report(folder, console) if config.run.report else []
     summary["seconds"]["total"] = time.perf_counter() - started
-    folder.write_json("summary.json", summary)
+    folder.conclude(summary)
     tracker.finish(summary, figures)
     return summary
 
@@ -103,12 +106,13 @@ def _draw(
     sampler = LayerSampler(build_network(config.model, config.n_out), config.antithetic)
     key = jax.random.key(config.seed)
     histograms: dict[str, Histogram] = {}
-    checkpoints = Checkpoints(folder.checkpoints, config.run.checkpoint_seconds)
+    seconds = config.run.checkpoint_seconds
+    checkpoints = Checkpoints(folder.checkpoints, seconds, folder.records)
     done, moments = 0, None
     if folder.resumed:
         blank = {str(name): Histogram.blank() for name in QUANTITIES}
         like = _state(LayerMoments.zeros(config.model.depth or 0), blank)
-        found = checkpoints.restore(like)
+        found = checkpoints.restore(like, lambda _, told: _is_of(folder, told))
         if found is not None:
             done, state = found
             moments = state["moments"]
@@ -125,11 +129,17 @@ def _draw(
                     choices = getattr(laws, name).values()
                     histograms[name] = Histogram.covering(choices, ends[name])
                 histograms[name].add(ends[name])
+            folder.check_there()
             checkpoints.save_if_due(now, _state(moments, histograms))
             progress(now)
     checkpoints.close()
     assert moments is not None
     return moments, histograms
+
+
+def _is_of(folder: RunFolder, records: Records | None) -> bool:
+    """Whether a checkpoint is of this run's settings, as far as it says."""
+    return records is None or records.settings == folder.records.settings
 
 
 def _state(moments: LayerMoments, histograms: dict[str, Histogram]) -> dict[str, Any]:

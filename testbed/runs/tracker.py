@@ -73,7 +73,7 @@ class Tracker:
         self.mode = resolve_mode(config.wandb.mode)
         if self.mode == "disabled":
             return
-        known = folder.read_json("wandb.json") or {"id": secrets.token_hex(4)}
+        known = folder.salvage("wandb.json") or {"id": secrets.token_hex(4)}
         agent = os.environ.get("WANDB_RUN_ID")  # set by a sweep's agent
         run_id = agent or known["id"]
         folder.write_json("wandb.json", {"id": run_id})

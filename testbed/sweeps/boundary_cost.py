@@ -16,6 +16,7 @@ import numpy as np
 from scipy import optimize
 
 from testbed.divergence.boundary import Run, search
+from testbed.runs.digests import Damaged
 from testbed.runs.folder import RunFolder
 from testbed.settings import flatten
 from testbed.sweeps.boundary import Plan
@@ -67,11 +68,14 @@ class Forecast:
     def learn(self, folders: Iterable[Path]) -> None:
         """Takes the seconds that finished runs took."""
         for folder in map(RunFolder, folders):
-            summary = folder.read_json("summary.json") or {}
-            seconds = summary.get("seconds", {}).get("total")
-            config = folder.read_json("config.json")
-            if summary.get("status") == "done" and seconds and config:
-                self._timings.append((work(config), seconds))
+            try:
+                summary = folder.read_json("summary.json") or {}
+                seconds = summary.get("seconds", {}).get("total")
+                config = folder.read_json("config.json")
+                if summary.get("status") == "done" and seconds and config:
+                    self._timings.append((work(config), float(seconds)))
+            except (Damaged, LookupError, TypeError, AttributeError):
+                continue  # named where its numbers would be used
 
     @property
     def known(self) -> int:

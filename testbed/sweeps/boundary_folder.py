@@ -6,7 +6,9 @@ from pathlib import Path
 from typing import Any
 
 from testbed.errors import UserError
-from testbed.runs.folder import RunFolder, identity
+from testbed.runs.digests import Damaged
+from testbed.runs.folder import RunFolder
+from testbed.runs.stored import identity
 from testbed.settings import flatten
 from testbed.sweeps.boundary import Plan, plan_of
 from testbed.sweeps.store import accidents
@@ -27,13 +29,17 @@ def plan_in(path: Path, given: Mapping[str, Any]) -> Plan:
         raise UserError("dir", path, "holds a sweep", choose)
     if not (path / "plan.json").exists():
         return plan_of(Plan(), **given)
-    stored = RunFolder(path).read_json("plan.json")
     try:
+        stored: dict[str, Any] = RunFolder(path).read_json("plan.json") or {}
         lists = {name: tuple(stored[name]) for name in ("networks", "widths", "depths")}
-        kept = Plan(**(stored | lists))
-    except (TypeError, KeyError):
+        values: dict[str, Any] = stored | lists
+        kept = Plan(**values)
+        kept.check()
+    except (TypeError, LookupError, AttributeError, Damaged) as error:
+        reason = error.reason if isinstance(error, Damaged) else "it is no plan"
         remedy = "remove that file and give the options again"
-        raise UserError("dir", path, "holds a damaged plan.json", remedy) from None
+        rule = f"holds a damaged plan.json ({reason})"
+        raise UserError("dir", path, rule, remedy) from None
     plan = plan_of(kept, **given)
     if _decisive(plan) != _decisive(kept):
         raise UserError("dir", path, "belongs to another boundary", choose)

@@ -51,7 +51,7 @@ def run(options: argparse.Namespace) -> None:
     console.print(f"Recording in {options.dir}\n")
     if options.jobs > 1:  # they share a card: each takes its memory as it needs it
         os.environ.setdefault("XLA_PYTHON_CLIENT_PREALLOCATE", "false")
-    workers = Workers(options.jobs, options.dir / ".compiled")
+    workers = Workers(options.jobs)
     try:
         found = find(plan, options.dir, searches, forecast, workers.start, console.say)
     except KeyboardInterrupt:

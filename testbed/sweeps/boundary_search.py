@@ -9,6 +9,7 @@ import dataclasses
 import hashlib
 import json
 import math
+import warnings
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from concurrent.futures import FIRST_COMPLETED, Future, wait
 from concurrent.futures.process import BrokenProcessPool
@@ -22,7 +23,9 @@ from testbed.divergence.boundary import Boundary, Run, search
 from testbed.divergence.boundary_fit import boundary_fit
 from testbed.errors import RunError, UserError
 from testbed.runs.console import duration
-from testbed.runs.folder import RunFolder, identity
+from testbed.runs.digests import Damaged
+from testbed.runs.folder import RunFolder
+from testbed.runs.stored import identity
 from testbed.settings import flatten
 from testbed.sweeps.boundary import Found, Plan, describe
 from testbed.sweeps.boundary_cost import Forecast
@@ -166,8 +169,8 @@ def runs_below(paths: Iterable[Path]) -> dict[str, Path]:
     found: dict[str, Path] = {}
     for path in paths:
         for file in sorted(path.rglob("config.json")):
-            config = RunFolder(file.parent).read_json("config.json")
-            if isinstance(config, dict) and "train.seeds" in config:
+            config = _read(file.parent, "config.json")
+            if "train.seeds" in config:
                 name = digest(config)
                 if name not in found or not _finished(found[name]):
                     found[name] = file.parent
@@ -175,8 +178,17 @@ def runs_below(paths: Iterable[Path]) -> dict[str, Path]:
 
 
 def _finished(folder: Path) -> bool:
-    summary = RunFolder(folder).read_json("summary.json") or {}
+    summary = _read(folder, "summary.json")
     return summary.get("status") == "done" or bool(_lost(summary)["seeds"])
+
+
+def _read(folder: Path, name: str) -> dict[str, Any]:
+    """A file of a run, {} if it is not there or damaged: the run is then made anew."""
+    try:
+        return RunFolder(folder).read_json(name) or {}
+    except Damaged as damage:
+        warnings.warn(f"{damage}; its run is not used", stacklevel=2)
+        return {}
 
 
 def _lost(summary: Mapping[str, Any]) -> Mapping[str, Any]:
@@ -196,7 +208,7 @@ def values(folder: Path, plan: Plan) -> list[float] | None:
     that is known, at the latest that of divergence.  None of a run that failed
     otherwise, or is not finished.
     """
-    summary = RunFolder(folder).read_json("summary.json")
+    summary = _read(folder, "summary.json")
     if not summary:
         return None
     lost = _lost(summary)
@@ -204,7 +216,8 @@ def values(folder: Path, plan: Plan) -> list[float] | None:
     if summary["status"] == "done":
         try:
             found = gather([folder]).networks[plan.measure]
-        except UserError:  # damaged: it is run again
+        except UserError as error:  # damaged: it is run again
+            warnings.warn(f"{folder}: not used: {error.rule}", stacklevel=2)
             return None
         y = [float(v) if v > 0 else math.nan for v in np.asarray(found, np.float64)]
     elif not lost["seeds"]:

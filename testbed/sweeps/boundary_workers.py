@@ -12,10 +12,9 @@ from pathlib import Path
 from typing import Any
 
 from testbed.config import Config
-from testbed.errors import NotFinite, RunError, UserError
+from testbed.errors import NotFinite, RunError, UserError, in_a_line
 from testbed.runs.console import Console
 from testbed.settings import override
-from testbed.sweeps.compiled import keep_compiled
 
 
 class Workers:
@@ -23,11 +22,10 @@ class Workers:
 
     Args:
       jobs: how many.
-      compiled: folder for compiled programs, which all share.
     """
 
-    def __init__(self, jobs: int, compiled: Path):
-        self._jobs, self._compiled = jobs, compiled
+    def __init__(self, jobs: int):
+        self._jobs = jobs
         self._pool = self._new()
 
     def start(self, config: Config, folder: Path) -> Future[list[str]]:
@@ -46,7 +44,7 @@ class Workers:
 
     def _new(self) -> ProcessPoolExecutor:
         context = multiprocessing.get_context("spawn")
-        return ProcessPoolExecutor(self._jobs, context, _prepare, (self._compiled,))
+        return ProcessPoolExecutor(self._jobs, context, _prepare)
 
 
 def train(config: Config, folder: Path) -> list[str]:
@@ -56,8 +54,10 @@ def train(config: Config, folder: Path) -> list[str]:
       UserError: the run was refused.
       RunError: it failed, otherwise than by networks that diverged.
     """
+    from testbed.compiled import keep_compiled
     from testbed.runs.job import run_job
 
+    keep_compiled(config.run.compile_cache)
     resume = (folder / "config.json").exists()
     config = override(config, {"run.dir": str(folder), "run.resume": resume})
     with warnings.catch_warnings(record=True) as caught:
@@ -75,16 +75,14 @@ def train(config: Config, folder: Path) -> list[str]:
             file = folder / "error.txt"
             file.parent.mkdir(parents=True, exist_ok=True)
             file.write_text(traceback.format_exc())
-            what = f"{type(error).__name__}: {error}".splitlines()[0]
-            raise RunError(f"{what}; see {file}") from None
+            raise RunError(f"{in_a_line(error)}; see {file}") from None
     return [str(w.message) for w in caught if issubclass(w.category, UserWarning)]
 
 
-def _prepare(compiled: Path) -> None:
+def _prepare() -> None:
     """In a new process: Ctrl-C is the parent's matter, and so is its end."""
     signal.signal(signal.SIGINT, signal.SIG_IGN)
     threading.Thread(target=_end_with_parent, daemon=True).start()
-    keep_compiled(compiled)
 
 
 def _end_with_parent() -> None:

@@ -19,6 +19,9 @@ import time
 from pathlib import Path
 from typing import Any
 
+from testbed.runs import digests
+from testbed.runs.digests import Damaged
+
 STALE_SECONDS = 60.0
 TOUCH_SECONDS = 5.0
 
@@ -48,7 +51,7 @@ class Claims:
         except FileExistsError:
             return False
         try:
-            os.write(handle, json.dumps(who).encode())
+            os.write(handle, json.dumps(digests.sealed(who)).encode())
         except OSError:
             os.close(handle)
             path.unlink(missing_ok=True)
@@ -93,19 +96,20 @@ class Claims:
         except OSError as error:  # one that cannot be read may be held
             return error.errno != errno.ENOENT
         if all(who.get(key) == value for key, value in _machine().items()):
-            return _alive(who["pid"], who["started"])
+            return _alive(int(who.get("pid", 0)), who.get("started"))
         return self._now() - touched <= STALE_SECONDS
 
     def _file(self, name: str) -> Path:
         return self._path / f"{name}.json"
 
     def _read(self, name: str) -> tuple[dict[str, Any], float]:
-        """What the claim says ({} if torn), and when it was touched."""
-        with open(self._file(name)) as file:  # opening asks a network's server anew
+        """What the claim says ({} if damaged), and when it was touched."""
+        path = self._file(name)
+        with open(path, "rb") as file:  # opening asks a network's server anew
             touched = os.fstat(file.fileno()).st_mtime
             try:
-                return json.loads(file.read()), touched
-            except ValueError:
+                return digests.unsealed(path, digests.parse(path, file.read())), touched
+            except Damaged:  # its age decides
                 return {}, touched
 
     def _now(self) -> float:
@@ -114,7 +118,11 @@ class Claims:
         passed = time.monotonic() - read
         if passed < TOUCH_SECONDS:
             return then + passed
-        with tempfile.TemporaryFile(dir=self._path) as file:
+        now = time.time()  # of a folder that can only be read, ours will do
+        with (
+            contextlib.suppress(OSError),
+            tempfile.TemporaryFile(dir=self._path) as file,
+        ):
             os.utime(file.fileno())
             now = os.fstat(file.fileno()).st_mtime
         self._clock = now, time.monotonic()

@@ -13,7 +13,9 @@ from typing import TYPE_CHECKING, Any, TypeAlias
 
 import pandas as pd
 
-from testbed.errors import RunError, UserError
+from testbed.errors import UserError
+from testbed.files import Together
+from testbed.runs.digests import RECORDED_WITHOUT
 from testbed.sweeps.read_run import LeftOut, Training, is_setting, read_run
 
 if TYPE_CHECKING:
@@ -106,6 +108,7 @@ def gather(paths: Iterable[Path | str], metric: str | None = None) -> Gathered:
     notes: list[tuple[str, str]] = []
     kept: dict[str, Path] = {}
     rows, networks, laws, runs = [], [], [], []
+    unchecked = 0
     names: dict[tuple, str] = {}  # by what decides a run's numbers
     for folder in folders:
         name = str(folder.relative_to(base)) if folder != base else folder.name
@@ -120,6 +123,7 @@ def gather(paths: Iterable[Path | str], metric: str | None = None) -> Gathered:
             continue
         names[settings] = name
         kept[name] = folder
+        unchecked += not read.checked
         runs.append(read.run)
         if read.note:
             notes.append((name, read.note))
@@ -133,6 +137,9 @@ def gather(paths: Iterable[Path | str], metric: str | None = None) -> Gathered:
         where = ", ".join(map(str, given))
         rule = "holds no finished run" + (f" ({listed})" if listed else "")
         raise UserError("dir", where, rule, "finish a run there first")
+    if unchecked:
+        which = f"{unchecked} of {len(runs)} runs"
+        notes.append((which, RECORDED_WITHOUT))
     joined = lambda tables: (
         pd.concat(tables, ignore_index=True) if tables else pd.DataFrame()
     )
@@ -151,8 +158,9 @@ def gather(paths: Iterable[Path | str], metric: str | None = None) -> Gathered:
 def _run_folders(paths: Sequence[Path]) -> list[Path]:
     found: dict[Path, None] = {}
     for path in paths:
-        if not path.exists():
-            raise UserError("dir", path, "does not exist", "give folders of runs")
+        if not path.is_dir():
+            rule = "is no folder" if path.exists() else "does not exist"
+            raise UserError("dir", path, rule, "give folders of runs")
         for config in sorted(path.rglob("config.json")):
             below = config.relative_to(path).parts
             if "wandb" not in below and "checkpoints" not in below:
@@ -193,8 +201,8 @@ def arrays(gathered: Gathered) -> "xarray.Dataset":
     return found
 
 
-def write_tables(gathered: Gathered, path: Path) -> list[Path]:
-    """Writes the tables that are not empty; returns their files.
+def write_tables(gathered: Gathered, path: Path, files: Together) -> list[Path]:
+    """Adds the tables that are not empty to `files`; returns their places in `path`.
 
     ``divergence.parquet`` and ``divergence.csv`` hold the networks, ``laws.parquet``
     and ``laws.csv`` the simulations, ``rows.parquet`` every recorded time.  The CSV
@@ -202,26 +210,27 @@ def write_tables(gathered: Gathered, path: Path) -> list[Path]:
     that a spreadsheet would take for a formula.
 
     Raises:
-      RunError: they cannot be written.
+      OSError: they cannot be written.
     """
-    files: list[Path] = []
+    written: list[Path] = []
+
+    def place(name: str) -> Path:
+        written.append(path / name)
+        return files.partial(path / name)
+
     tables = {"divergence": gathered.networks, "laws": gathered.laws}
-    try:
-        for name, table in tables.items():
-            if len(table):
-                files += [path / f"{name}.parquet", path / f"{name}.csv"]
-                _plain(table).to_parquet(files[-2], index=False)
-                varied = varied_in(table)
-                shared = [c for c in table if is_setting(str(c)) and c not in varied]
-                short = table.drop(columns=shared).dropna(axis=1, how="all")
-                inert = _plain(short).map(inert_cell)
-                inert.to_csv(files[-1], index=False, float_format="%.5g")
-        if len(gathered.rows):
-            files.append(path / "rows.parquet")
-            _plain(gathered.rows).to_parquet(files[-1], index=False)
-    except OSError as error:
-        raise RunError(f"{path}: tables cannot be written ({error.strerror})") from None
-    return files
+    for name, table in tables.items():
+        if len(table):
+            _plain(table).to_parquet(place(f"{name}.parquet"), index=False)
+            varied = varied_in(table)
+            shared = [c for c in table if is_setting(str(c)) and c not in varied]
+            short = table.drop(columns=shared).dropna(axis=1, how="all")
+            file = place(f"{name}.csv")
+            inert = _plain(short).map(inert_cell)
+            inert.to_csv(file, index=False, float_format="%.5g")
+    if len(gathered.rows):
+        _plain(gathered.rows).to_parquet(place("rows.parquet"), index=False)
+    return written
 
 
 def inert_cell(value: Any) -> Any:

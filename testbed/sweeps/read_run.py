@@ -8,7 +8,9 @@ import numpy as np
 import pandas as pd
 
 from testbed.divergence import departure_time
+from testbed.runs.digests import Damaged
 from testbed.runs.folder import RunFolder
+from testbed.runs.stored import check_sizes
 
 GROUPS = ("model.", "data.", "train.", "kernel.", "measure.", "sampling.")
 # Of a simulation; "seed" numbers the networks of a training run.
@@ -31,7 +33,8 @@ FINAL = {
 """What is kept of a run's last row, by column and name of the metric."""
 
 
-_MEND = "remove its folder and run it again"
+_MEND = "resume it, or remove its folder and run it again"
+_WRONG = (LookupError, ValueError, TypeError, OSError, AttributeError)
 
 
 class LeftOut(Exception):
@@ -45,6 +48,7 @@ class Training(NamedTuple):
     networks: pd.DataFrame
     run: dict[str, Any]
     note: str = ""  # on networks of it that are left out
+    checked: bool = True  # whether its digests were there
 
 
 class Simulation(NamedTuple):
@@ -53,6 +57,7 @@ class Simulation(NamedTuple):
     laws: pd.DataFrame
     run: dict[str, Any]
     note: str = ""
+    checked: bool = True
 
 
 def is_setting(name: str) -> bool:
@@ -73,9 +78,12 @@ def read_run(path: Path, name: str, metric: str | None = None) -> Training | Sim
     """
     try:
         return _read_run(RunFolder(path), name, metric)
-    except (LookupError, ValueError, TypeError, OSError, AttributeError) as error:
-        reason = f"damaged: {type(error).__name__}: {error}"[:200]
+    except Damaged as damage:
+        reason = f"{damage.path.name} is damaged: {damage.reason}"
         raise LeftOut(f"{reason}; {_MEND}") from None
+    except (*_WRONG, ArithmeticError, RecursionError) as error:
+        reason = f"damaged: {type(error).__name__}: {error}"[:200]
+        raise LeftOut(f"{' '.join(reason.split())}; {_MEND}") from None
 
 
 def value_at(summary: Mapping[str, Any] | None, key: str) -> float | None:
@@ -92,24 +100,27 @@ def _read_run(
 ) -> Training | Simulation:
     config, summary = folder.read_json("config.json"), folder.read_json("summary.json")
     if config is None:
-        raise LeftOut(f"damaged: config.json cannot be read; {_MEND}")
+        raise LeftOut("config.json is missing")
+    check_sizes(folder.path, config)
     if summary is None:
         raise LeftOut("not finished: there is no summary.json")
     if summary.get("status") != "done":
         why = f"{summary.get('status')}: {summary.get('error') or 'not finished'}"
         raise LeftOut(why)
+    checked = folder.remember()
     named = {PLAIN.get(k, str(k)): _hashable(v) for k, v in config.items()}
     settings = {key: value for key, value in named.items() if is_setting(key)}
     ratio = config["model.depth"] / config["model.width"]
     head = {"run": name, **settings, RATIO: ratio}
     run = head | {
         "seconds": summary.get("seconds", {}).get("total"),
-        "reading": summary.get("reading"),
+        "reading": str(summary.get("reading") or ""),
         "metric": np.nan if metric is None else value_at(summary, metric),
     }
     if "train.seeds" not in config:
-        return Simulation(pd.DataFrame(_laws(head, summary)), run)
-    read = _training(folder, config, head, run)
+        laws = pd.DataFrame(_laws(head, summary))
+        return Simulation(laws, run, checked=checked)
+    read = _training(folder, config, head, run)._replace(checked=checked)
     if "diverged" not in summary:
         return read
     lost, of = len(summary["diverged"]["seeds"]), config["train.seeds"]
@@ -120,7 +131,8 @@ def _read_run(
 def _training(folder: RunFolder, config: dict, head: dict, run: dict) -> Training:
     rows = folder.rows()
     if not rows or rows[-1]["step"] != config["train.steps"]:
-        raise LeftOut(f"damaged: metrics.jsonl does not reach the last step; {_MEND}")
+        why = "metrics.jsonl is damaged: it does not reach the last step"
+        raise LeftOut(f"{why}; {_MEND}")
     seeds = int(config["train.seeds"])
     table = pd.DataFrame(
         [

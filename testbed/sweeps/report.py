@@ -6,7 +6,7 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from testbed.bounds import check_path
-from testbed.errors import UserError, one_line
+from testbed.errors import RunError, UserError, one_line
 from testbed.reports.sweeps.write import write_sweep_report
 from testbed.runs.console import Console
 from testbed.sweeps.gather import Gathered, gather
@@ -27,14 +27,14 @@ def report(paths: Sequence[Path], out: Path) -> None:
         if (out / name).exists():
             rule = f"is a {what}, whose own report would be overwritten"
             raise UserError("out", out, rule, "give --out another folder")
-    files = [path / "sweep.yaml" for path in paths if (path / "sweep.yaml").exists()]
-    stores = [open_store(None, file.parent) for file in files]
+    stores, broken = _stores(paths)
     sweep = stores[0].sweep if stores else None
     header, metric = (dict(sweep.header), dict(sweep.metric)) if sweep else ({}, {})
     order = {}
     if sweep and sweep.method == "bayes":
         order = {point.name: point.index for point in stores[0].points()}
     gathered = with_unfinished(gather(paths, metric.get("name")), stores)
+    gathered.problems.extend(broken)
     page, said = write_sweep_report(gathered, out, header, metric, order)
     counts = [f"{len(gathered.runs)} runs"]
     if len(gathered.networks):
@@ -49,6 +49,24 @@ def report(paths: Sequence[Path], out: Path) -> None:
         if (out / f"{name}.csv").exists():
             console.print(f"Tables: {out / name}.csv, {out / name}.parquet")
     console.print(f"Report: {page}")
+
+
+def _stores(paths: Sequence[Path]) -> tuple[list[Store], list[tuple[str, str]]]:
+    """The sweeps among some folders, and what is wrong with those that are damaged.
+
+    The runs of a damaged one are drawn all the same.
+    """
+    stores, broken = [], []
+    for path in paths:
+        if (path / "sweep.yaml").is_file():
+            try:
+                store = open_store(None, path, reading=True)
+                store.points()
+            except (UserError, RunError) as error:
+                broken.append((path.name, str(error)))
+                continue
+            stores.append(store)
+    return stores, broken
 
 
 def with_unfinished(gathered: Gathered, stores: Sequence[Store]) -> Gathered:

@@ -1,10 +1,11 @@
 """A sweep on a cluster through submitit."""
 
+import traceback
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-from testbed.errors import UserError, one_line
+from testbed.errors import RunError, UserError, in_a_line, one_line
 from testbed.settings import count_of
 from testbed.sweeps.store import Store
 
@@ -67,7 +68,13 @@ class Shard:
         from testbed.sweeps.store import open_store
         from testbed.sweeps.work import finish, shard_filter
 
-        finish(open_store(None, Path(path)), session, shard_filter(shard, shards))
+        try:
+            finish(open_store(None, Path(path)), session, shard_filter(shard, shards))
+        except (UserError, RunError):
+            raise
+        except Exception as error:  # a defect: the job's last line tells its cause
+            traceback.print_exc()
+            raise RunError(in_a_line(error)) from None
 
     def checkpoint(self, *args: Any) -> Any:
         """The same again, for submitit: what is done is on disk."""

@@ -17,12 +17,15 @@ import fcntl
 import itertools
 import json
 import os
-import secrets
+import warnings
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
 from testbed.errors import RunError, UserError
+from testbed.files import clear_partial, write_whole
+from testbed.runs import digests
+from testbed.runs.digests import Damaged
 from testbed.sweeps.claims import Claims
 from testbed.sweeps.document import read_document
 from testbed.sweeps.points import Settings, drawn, grid, point_name, quick
@@ -30,6 +33,7 @@ from testbed.sweeps.spec import Sweep, read_sweep
 
 MOST_DEATHS = 3  # of workers on one point, before it counts as failed
 MOST_POINTS = 1_000_000  # without asking
+_FILE = "sweep.yaml"  # under which sweep.json has the digest of that file
 
 
 @dataclasses.dataclass(frozen=True)
@@ -50,10 +54,13 @@ class Point:
 class Store:
     """Reads and writes a sweep's folder; make one with `open_store`."""
 
-    def __init__(self, path: Path, sweep: Sweep, name: str, seed: int):
+    def __init__(
+        self, path: Path, sweep: Sweep, name: str, seed: int, reading: bool = False
+    ):
         self.path, self.sweep, self.name, self.seed = path, sweep, name, seed
-        for folder in ("points", "claims", "failures", "logs"):
+        for folder in () if reading else ("points", "claims", "failures", "logs", "."):
             (path / folder).mkdir(parents=True, exist_ok=True)
+            clear_partial(path / folder)
         self._claims = Claims(path / "claims")
         self._fixed: list[Point] | None = None
         self._done: set[str] = set()  # what is done stays so
@@ -81,7 +88,8 @@ class Store:
         if path.exists():  # what a kill left behind the last newline goes
             os.truncate(path, path.read_bytes().rfind(b"\n") + 1)
         with open(path, "a") as file:
-            file.write(json.dumps(settings, default=str) + "\n")
+            line = digests.sealed(json.loads(json.dumps(settings, default=str)))
+            file.write(json.dumps(line) + "\n")
             file.flush()
             os.fsync(file.fileno())
 
@@ -89,8 +97,17 @@ class Store:
         path = self.path / "proposals.jsonl"
         if not path.exists():
             return []
-        whole = path.read_text().split("\n")[:-1]  # what follows the last is torn
-        return [json.loads(line) for line in whole]
+        found = []
+        # What follows the last newline is torn.
+        for i, line in enumerate(digests.read_bytes(path).split(b"\n")[:-1], 1):
+            try:
+                found.append(digests.unsealed(path, digests.parse(path, line)))
+            except Damaged as damage:
+                raise RunError(
+                    f"{path}: line {i} is damaged ({damage.reason}); put the right one "
+                    "there, or begin the sweep in another folder"
+                ) from None
+        return found
 
     def folder(self, point: Point) -> Path:
         """The point's run folder."""
@@ -98,7 +115,7 @@ class Store:
 
     def summary(self, point: Point) -> dict[str, Any] | None:
         """The summary of a point that is done."""
-        found = _read(self.folder(point) / "summary.json")
+        found = _read(self.folder(point) / "summary.json")  # damaged: it is run again
         if not found or found.get("status") != "done":
             return None
         self._done.add(point.name)
@@ -106,7 +123,15 @@ class Store:
 
     def failure(self, point: Point) -> dict[str, Any] | None:
         """{error, sessions, deaths} of a point that failed or whose worker died."""
-        return _read(self._failure(point))
+        found = _read(self._failure(point), told=True)
+        if found is None:
+            return None
+        sessions = found.get("sessions")
+        return found | {
+            "error": found.get("error"),
+            "sessions": sessions if isinstance(sessions, list) else [],
+            "deaths": int(found.get("deaths") or 0),
+        }
 
     def state(self, point: Point, session: str | None = None) -> str:
         """done, running, failed (in this session; None: in any) or waiting."""
@@ -123,18 +148,20 @@ class Store:
     def states(self, session: str | None = None) -> list[str]:
         """`state` of every point, in order; only of those begun are files read."""
         folders = ("points", "claims", "failures")
-        found = {file for name in folders for file in os.listdir(self.path / name)}
+        there = [name for name in folders if (self.path / name).is_dir()]
+        found = {file for name in there for file in os.listdir(self.path / name)}
         begun = {file.removesuffix(".json") for file in found}
         return [
             self.state(point, session) if point.name in begun else "waiting"
             for point in self.points()
         ]
 
-    def fail(self, point: Point, error: str, session: str) -> None:
-        """Records that a point failed."""
+    def fail(self, point: Point, error: str, session: str, trace: str = "") -> None:
+        """Records that a point failed; `trace` tells where, if that was a defect."""
         known = self.failure(point) or {"deaths": 0, "sessions": []}
         sessions = [*known["sessions"], session]  # each start tries it once
         known |= {"error": error, "sessions": sessions, "settings": point.settings}
+        known |= {"traceback": trace.splitlines()} if trace else {}
         _write(self._failure(point), known)
 
     def succeed(self, point: Point) -> None:
@@ -192,6 +219,7 @@ def open_store(
     small: bool = False,
     seed: int = 0,
     many: bool = False,
+    reading: bool = False,
 ) -> Store:
     """Makes a sweep's folder, or opens it to go on.
 
@@ -201,6 +229,7 @@ def open_store(
       small: the quick variant.
       seed: of random and bayes sweeps.
       many: whether more than a million points are meant.
+      reading: to read alone; nothing is made or cleared.
 
     Raises:
       UserError: a bad sweep file, or a folder of another sweep.
@@ -217,11 +246,16 @@ def open_store(
             path.mkdir(parents=True, exist_ok=True)
             with _locked(path):  # of several that start at once, one makes it
                 if not kept.exists():
+                    data = file.read_bytes()
                     how = {"name": file.stem, "small": small, "seed": seed}
-                    _write(path / "sweep.json", how)
-                    _write_text(kept, file.read_text())
+                    _write(path / "sweep.json", how | {_FILE: digests.of_bytes(data)})
+                    write_whole(kept, data)
         how = {"name": path.name, "small": small, "seed": seed}
-        how |= _read(path / "sweep.json") or {}
+        how |= digests.read_json(path / "sweep.json") or {}
+        if how.get(_FILE, "") not in ("", digests.of_bytes(kept.read_bytes())):
+            rule = "holds a sweep.yaml that was changed since the sweep began"
+            remedy = "put the first one there, or give the new one another folder"
+            raise UserError("dir", path, rule, remedy)
         if file is not None:
             same = read_document(kept)[1] == sweep.document
             if not same or (how["small"], how["seed"]) != (small, seed):
@@ -230,7 +264,7 @@ def open_store(
         sweep = dataclasses.replace(sweep, path=kept)
         if how["small"]:
             sweep = quick(sweep)
-        return Store(path, sweep, how["name"], how["seed"])
+        return Store(path, sweep, how["name"], how["seed"], reading)
 
 
 def _check_size(sweep: Sweep, many: bool) -> None:
@@ -273,22 +307,17 @@ def _locked(path: Path) -> Iterator[None]:
         yield
 
 
-def _read(path: Path) -> Any:
+def _read(path: Path, told: bool = False) -> dict[str, Any] | None:
+    """A JSON object; None if it is not there or damaged, which is `told` or known."""
     try:
-        return json.loads(path.read_text())
-    except (OSError, ValueError):  # not there, or torn
+        return digests.read_json(path)
+    except Damaged as damage:
+        if told:
+            warnings.warn(f"{damage}; it does not count", stacklevel=3)
         return None
 
 
 def _write(path: Path, value: Any) -> None:
-    _write_text(path, json.dumps(value, indent=2, default=str) + "\n")
-
-
-def _write_text(path: Path, text: str) -> None:
-    partial = path.with_name(f".{path.name}.{secrets.token_hex(4)}")
-    try:
-        partial.write_text(text)
-        os.replace(partial, path)
-    except OSError:
-        partial.unlink(missing_ok=True)
-        raise
+    plain = json.loads(json.dumps(value, default=str))
+    text = json.dumps(digests.sealed(plain), indent=2) + "\n"
+    write_whole(path, text.encode())

@@ -7,14 +7,12 @@ import threading
 import time
 import traceback
 from collections.abc import Callable, Container, Iterator, Sequence
-from pathlib import Path
 from typing import Any
 
-from testbed.errors import RunError, UserError
+from testbed.errors import RunError, UserError, in_a_line
 from testbed.settings import override
 from testbed.sweeps.bayes import propose
 from testbed.sweeps.claims import TOUCH_SECONDS
-from testbed.sweeps.compiled import keep_compiled
 from testbed.sweeps.spec import config_of
 from testbed.sweeps.store import Point, Store, shape_of
 
@@ -32,8 +30,7 @@ def work(
     """Runs points until none is waiting.
 
     A point that fails is recorded and does not stop the rest.  Points whose programs
-    have the same shapes are taken in a row, and what XLA compiles is kept in the
-    sweep's folder.
+    have the same shapes are taken in a row.
 
     Args:
       store: of the sweep.
@@ -44,7 +41,8 @@ def work(
     Raises:
       RunError: the disk is full, or the folder cannot be written.
     """
-    _prepare(store.path)
+    # Workers and jobs may share a card: each takes memory as it needs it.
+    os.environ.setdefault("XLA_PYTHON_CLIENT_PREALLOCATE", "false")
     last: tuple | None = None
     in_use: set[str] = set()  # folders in which another process writes
     while parent is None or os.getppid() == parent:
@@ -141,9 +139,10 @@ def run_point(store: Store, point: Point, session: str) -> bool:
             return False
         if cause is not None and cause.errno in _OF_THE_DISK:
             raise RunError(str(error).replace("\n", " ")) from error
-        told = isinstance(error, UserError | RunError)
-        text = str(error) if told else traceback.format_exc(limit=-3)
-        store.fail(point, text, session)
+        if isinstance(error, UserError | RunError):
+            store.fail(point, str(error), session)
+        else:
+            store.fail(point, in_a_line(error), session, traceback.format_exc())
     else:
         store.succeed(point)
     return True
@@ -189,17 +188,16 @@ def _claimed(store: Store, point: Point):
 
 
 def _program(program: str) -> Callable[[Any], Any]:
+    from testbed.compiled import keep_compiled
     from testbed.runs.console import Console
 
     if program == "scripts/simulate.py":
         from testbed.runs.simulation import run_simulation as run
     else:
         from testbed.runs.job import run_job as run
-    return lambda config: run(config, Console())
 
+    def start(config: Any) -> None:
+        keep_compiled(config.run.compile_cache)
+        run(config, Console())
 
-def _prepare(path: Path) -> None:
-    """Keeps compiled programs in the sweep's folder; takes memory as it is needed."""
-    # Workers and jobs may share a card.
-    os.environ.setdefault("XLA_PYTHON_CLIENT_PREALLOCATE", "false")
-    keep_compiled(path / ".compiled")
+    return start

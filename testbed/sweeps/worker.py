@@ -1,9 +1,11 @@
 """A worker process: python -m testbed.sweeps.worker DIR SESSION PARENT."""
 
 import sys
+import traceback
 from pathlib import Path
 
 from testbed.cli import guarded
+from testbed.errors import RunError, UserError, in_a_line
 
 
 def main() -> None:
@@ -15,8 +17,14 @@ def main() -> None:
         from testbed.sweeps.work import work
 
         store = open_store(None, Path(folder))
-        with accidents(store.path), leaving(store.release):
-            work(store, session, parent=int(parent))
+        try:
+            with accidents(store.path), leaving(store.release):
+                work(store, session, parent=int(parent))
+        except (UserError, RunError, OSError, MemoryError):
+            raise
+        except Exception as error:  # a defect: its cause ends the log
+            traceback.print_exc()
+            raise RunError(in_a_line(error)) from None
 
 
 if __name__ == "__main__":

@@ -80,6 +80,28 @@ def test_recorded_steps_are_log_spaced_with_both_ends():
     assert log_spaced_steps(7, 1) == (0, 7)
 
 
+def test_a_longer_run_keeps_its_recorded_steps_and_their_spacing():
+    """Each end's steps begin with those of the end before; log-spacing goes on."""
+    ends = (1000, 1500, 9999, 40_000)
+    schedules = [log_spaced_steps(end, 25, ends[:i]) for i, end in enumerate(ends)]
+    assert schedules[0] == log_spaced_steps(1000, 25)
+    for end, short, long in zip(ends, schedules, schedules[1:], strict=False):
+        assert long[: len(short)] == short and short[-1] == end
+    late = np.array([k for k in schedules[-1] if k not in ends[1:]])
+    gaps = np.diff(np.log(late[late >= 1000]))
+    np.testing.assert_allclose(gaps, np.log(1000) / 24, rtol=2e-3)
+    assert log_spaced_steps(9, 1, (4,)) == (0, 4, 9)
+    assert log_spaced_steps(9, 25, (1,)) == (0, 1, 9)
+
+
+def test_a_longer_run_sees_the_same_batches():
+    """The schedule of more steps begins with that of fewer."""
+    key = jax.random.key(3)
+    long, short = (batch_schedule(key, steps, 10, 4) for steps in (31, 7))
+    np.testing.assert_array_equal(long[:7], short)
+    assert not np.array_equal(long[7:14], short)
+
+
 def test_time_is_rate_times_step():
     """t = lr step, and the mean loss divides the rate by N."""
     clock = Clock(lr=0.5, n_train=10, recorded=(0, 3, 8))

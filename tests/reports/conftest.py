@@ -93,7 +93,7 @@ def write_run(
         made.rows.append(row)
         made.seen.append(now)
     if status is not None:
-        folder.write_json("summary.json", _summary(status, error, lr))
+        folder.conclude(_summary(status, error, lr))
     return made
 
 

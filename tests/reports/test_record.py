@@ -77,6 +77,7 @@ def test_other_folders_are_refused(make_run, tmp_path):
     (made.path / "metrics.jsonl").write_text('{"step": 0, "t": \n')
     with pytest.raises(UserError, match="damaged"):
         load_record(made.path)
+    made = make_run(status=None)
     (made.path / "metrics.jsonl").unlink()
     with pytest.raises(UserError, match="no recorded time"):
         load_record(made.path)

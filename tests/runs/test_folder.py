@@ -1,12 +1,15 @@
 import json
 import os
+import subprocess
 
 import numpy as np
 import pytest
 
 from testbed.config import preset
 from testbed.errors import RunError, UserError
-from testbed.runs.folder import open_folder
+from testbed.files import clear_partial, together
+from testbed.runs.digests import Damaged
+from testbed.runs.folder import RunFolder, open_folder
 from testbed.settings import override
 from testbed.validation import validate
 
@@ -71,21 +74,140 @@ def test_a_folder_of_somebody_else_is_never_removed(tmp_path):
     assert resumed.resumed and (tmp_path / "begun" / "config.json").exists()
 
 
-def test_damaged_files_are_not_trusted_and_raise_nothing(tmp_path):
-    """A bad line ends the rows, a bad JSON is absent, bad arrays are not there."""
+def test_damaged_files_are_named_and_never_believed(tmp_path):
+    """A changed digit, another type, a torn archive: each file is named, with why."""
     folder = open_folder(config_in(tmp_path / "run"), "digits")
     for step in (0, 1, 2):
-        folder.append_row({"step": step})
-    path = folder.path / "metrics.jsonl"
-    path.write_bytes(path.read_bytes().replace(b'{"step": 1}', b'{"step\xff 1}'))
-    assert folder.rows() == [{"step": 0}]
-    (folder.path / "summary.json").write_text('{"status": "do')
-    assert folder.read_json("summary.json") is None
+        folder.append_row({"step": step, "t": step / 4})
     folder.write_arrays("arrays/0.npz", {"a": np.ones(9)})
-    assert folder.has_arrays("arrays/0.npz") and not folder.has_arrays("arrays/1.npz")
-    damaged = folder.path / "arrays" / "0.npz"
-    damaged.write_bytes(damaged.read_bytes()[:100])
-    assert not folder.has_arrays("arrays/0.npz")
+    folder.conclude({"status": "done", "score": 0.25})
+
+    def reader():
+        found = RunFolder(folder.path)
+        assert found.remember()
+        return found
+
+    assert len(reader().rows()) == 3 and reader().read_arrays("arrays/0.npz")
+    path = folder.path / "metrics.jsonl"
+    path.write_bytes(path.read_bytes().replace(b"0.25", b"0.26"))
+    with pytest.raises(Damaged, match="metrics.jsonl is damaged .its digest does not"):
+        reader().rows()
+    path.write_bytes(path.read_bytes()[:-1])
+    with pytest.raises(Damaged, match="metrics.jsonl is damaged .* bytes are left"):
+        reader().rows()
+    arrays = folder.path / "arrays" / "0.npz"
+    whole = arrays.read_bytes()
+    for data in (whole[:100], b"", whole.replace(b"\xf0?", b"\xf1?", 1)):
+        arrays.write_bytes(data)
+        with pytest.raises(Damaged, match="0.npz is damaged"):
+            reader().read_arrays("arrays/0.npz")
+        if data != whole[:100] and data:
+            continue  # without its digest, a changed digit is a number like others
+        with pytest.raises(Damaged, match="0.npz is damaged .its arrays cannot be"):
+            RunFolder(folder.path).read_arrays("arrays/0.npz")
+    summary = folder.path / "summary.json"
+    summary.write_text(summary.read_text().replace("0.25", "0.75"))
+    with pytest.raises(Damaged, match="summary.json is damaged .* or edited by hand"):
+        reader()
+
+
+@pytest.mark.parametrize(
+    "text, why",
+    [
+        ("5", "holds a int"),
+        ("[]", "holds a list"),
+        ('"done"', "holds a str"),
+        ('{"status": "do', "is not JSON"),
+        ('{"t": NaN}', "NaN is no number of JSON"),
+        ("[" * 100_000, "is not JSON"),
+        ('{"n": ' + "9" * 5000 + "}", "is not JSON"),
+        (b'{"status": "\xff"}', "is not JSON"),
+        ("", "is not JSON"),
+    ],
+)
+def test_json_that_is_no_object_is_damaged(tmp_path, text, why):
+    """Whatever stands in a file that should hold settings or results, one line."""
+    path = tmp_path / "summary.json"
+    path.write_bytes(text if isinstance(text, bytes) else text.encode())
+    with pytest.raises(Damaged, match=why) as caught:
+        RunFolder(tmp_path).read_json("summary.json")
+    assert "\n" not in str(caught.value) and len(str(caught.value)) < 300
+    path.write_text('{"a": 1}')  # of an older version: it has no digest
+    assert RunFolder(tmp_path).read_json("summary.json") == {"a": 1}
+    path.unlink()
+    os.mkfifo(path)
+    with pytest.raises(Damaged, match="not a regular file"):
+        RunFolder(tmp_path).read_json("summary.json")
+
+
+def test_what_killed_writers_left_behind_is_removed(tmp_path):
+    """At the next start in one's own folder; elsewhere once its process is gone."""
+    folder = open_folder(config_in(tmp_path / "run"), "digits")
+    folder.close()
+    (folder.path / ".summary.json.123@elsewhere").write_text("{")
+    (folder.path / ".summary.json.123").write_text("{")
+    (folder.path / ".hidden.txt").write_text("somebody's")
+    open_folder(config_in(tmp_path / "run", **{"run.resume": True}), "digits").close()
+    kept = {p.name for p in folder.path.iterdir() if p.name.startswith(".")}
+    assert kept == {".lock", ".hidden.txt"}
+    shared = tmp_path / "shared"
+    shared.mkdir()
+    gone = subprocess.Popen(["true"])
+    gone.wait()
+    names = [f".a.{os.getpid()}", f".a.{gone.pid}", ".a.7@elsewhere", ".b.7@elsewhere"]
+    for name in names:
+        (shared / name).write_text("half")
+    os.utime(shared / ".b.7@elsewhere", (0, 0))
+    clear_partial(shared)
+    assert sorted(p.name for p in shared.iterdir()) == sorted([names[0], names[2]])
+
+
+def test_files_written_together_appear_together_or_not_at_all(tmp_path):
+    """A failure after the first file leaves all as they were, and nothing beside."""
+    old, new = tmp_path / "old.csv", tmp_path / "figures" / "new.png"
+    old.write_text("old")
+    with pytest.raises(ValueError), together() as files:
+        files.write(old, b"changed")
+        files.remove(tmp_path / "old.csv")
+        files.partial(new).write_bytes(b"half")
+        raise ValueError
+    assert old.read_text() == "old" and not list(new.parent.iterdir())
+    with together() as files:
+        files.write(new, b"whole")
+        files.remove(new)  # of an earlier time, and written anew
+        files.remove(old)
+    assert new.read_bytes() == b"whole" and not old.exists()
+
+
+def test_a_folder_that_is_moved_away_is_one_line_and_not_made_again(tmp_path):
+    """Nothing is written to the old place, also if another folder stands there now."""
+    folder = open_folder(config_in(tmp_path / "run"), "digits")
+    folder.append_row({"step": 0})
+    (tmp_path / "run").rename(tmp_path / "moved")
+    row, arrays = {"step": 1}, {"a": np.ones(3)}
+    for write in (
+        lambda: folder.append_row(row),
+        lambda: folder.write_arrays("arrays/1.npz", arrays),
+        lambda: folder.conclude({"status": "failed"}),
+    ):
+        with pytest.raises(RunError, match="run: was moved or deleted during the run"):
+            write()
+        assert not (tmp_path / "run").exists()
+    (tmp_path / "run").mkdir()
+    with pytest.raises(RunError, match="moved or deleted"):
+        folder.append_row(row)
+    assert not list((tmp_path / "run").iterdir())
+
+
+def test_a_folder_without_its_config_is_not_overwritten(tmp_path):
+    """A run whose config.json was lost is refused, not begun anew over its records."""
+    folder = open_folder(config_in(tmp_path / "run"), "digits")
+    folder.append_row({"step": 0})
+    folder.close()
+    (folder.path / "config.json").unlink()
+    with pytest.raises(UserError, match="holds a run whose config.json is missing"):
+        open_folder(config_in(tmp_path / "run", **{"run.resume": True}), "digits")
+    assert folder.rows() == [{"step": 0}]
 
 
 def test_where_the_data_lies_is_not_part_of_a_run(tmp_path):
@@ -126,6 +248,7 @@ def test_rows_survive_a_torn_line_and_are_cut_at_a_step(tmp_path):
     with open(folder.path / "metrics.jsonl", "a") as file:
         file.write('{"step": 9, "t": 0.')
     assert [row["step"] for row in folder.rows()] == [0, 1, 5]
+    assert [row["step"] for row in RunFolder(folder.path).rows()] == [0, 1, 5]
     before = (folder.path / "metrics.jsonl").read_bytes()
     assert [row["step"] for row in folder.forget_after(1)] == [0, 1]
     after = (folder.path / "metrics.jsonl").read_bytes()
@@ -170,4 +293,4 @@ def test_a_write_that_fails_stops_the_run_and_keeps_the_records(tmp_path, monkey
     with pytest.raises(RunError, match="No space left on device.*--run.resume"):
         folder.append_row({"step": 1})
     monkeypatch.undo()
-    assert folder.rows()[0] == {"step": 0}
+    assert folder.rows(whole=False) == [{"step": 0}]

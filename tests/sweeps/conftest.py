@@ -75,7 +75,7 @@ def finished_run():
         ]
         folder.write_rows(rows)
         summary = {"status": status, "reading": "left", "error": None}
-        folder.write_json("summary.json", summary)
+        folder.conclude(summary)
         return path
 
     return make

@@ -301,7 +301,7 @@ def test_a_page_without_any_boundary(tmp_path):
 
 def test_killed_processes_are_replaced(tmp_path):
     """After one is killed, as for want of memory, the next run begins in another."""
-    workers = Workers(1, tmp_path / ".compiled")
+    workers = Workers(1)
     try:
         with pytest.raises(BrokenProcessPool):
             workers._pool.submit(os._exit, 1).result()
@@ -319,7 +319,8 @@ def test_runs_are_reused_by_identity(tmp_path):
     here = plan.config("balanced", 8, 4)
     power(here, tmp_path / "elsewhere" / "run")
     (tmp_path / "elsewhere" / "config.json").write_text("damaged")
-    runs = runs_below([tmp_path])
+    with pytest.warns(UserWarning, match="elsewhere/config.json is damaged .*not used"):
+        runs = runs_below([tmp_path])
     assert runs == {digest(flatten(here)): tmp_path / "elsewhere" / "run"}
     (one,) = begin(plan, runs)
     assert list(one.measured) == [4] and list(one.batches[4]) == [0]

@@ -10,6 +10,7 @@ from pathlib import Path
 
 import pytest
 
+from testbed.runs.digests import read_json, sealed
 from testbed.sweeps import claims
 from testbed.sweeps.claims import STALE_SECONDS
 from testbed.sweeps.store import open_store
@@ -30,7 +31,7 @@ def claimed(sweep_file, tmp_path):
 
 
 def edit(file, **changed):
-    file.write_text(json.dumps(json.loads(file.read_text()) | changed))
+    file.write_text(json.dumps(sealed(read_json(file) | changed)))
 
 
 def age(file, seconds):
@@ -112,6 +113,7 @@ def test_a_full_disk_leaves_no_claim_behind(sweep_file, tmp_path, monkeypatch):
 
 HANG = """
 import ctypes
+from testbed.runs.digests import read_json, sealed
 from testbed.sweeps import work, worker
 def never(config):  # as a long computation does not
     mutex, lock = (ctypes.c_char * 64)(), ctypes.CDLL(None).pthread_mutex_lock

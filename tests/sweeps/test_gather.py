@@ -5,6 +5,8 @@ import pandas as pd
 import pytest
 
 from testbed.errors import UserError
+from testbed.files import together
+from testbed.runs.folder import RunFolder
 from testbed.sweeps.gather import arrays, gather, inert_cell, write_tables
 
 NEVER = [[0, 0], [0.01, 0.02], [0.03, 0.05]]
@@ -42,8 +44,74 @@ def test_what_is_left_out_is_said(finished_run, tmp_path):
     assert len(found.runs) == 1
     why = dict(found.problems)
     assert set(why) == {"failed", "cut", "begun", "torn"}
-    assert "last step" in why["cut"] and "not finished" in why["begun"]
+    assert "metrics.jsonl is damaged" in why["cut"] and "not finished" in why["begun"]
     assert why["failed"].startswith("failed") and "config.json" in why["torn"]
+
+
+WRONG = {
+    "config.json": [
+        "5",
+        "[]",
+        '{"a": 1}',
+        '{"model.width": 0, "model.depth": 2, "train.seeds": 1}',
+        '{"model.width": NaN, "model.depth": 2, "train.seeds": 1}',
+        '{"model.width": 8, "model.depth": "2", "train.seeds": 1}',
+        '{"model.width": 8, "model.depth": 2, "train.seeds": 1e400}',
+    ],
+    "summary.json": [
+        "5",
+        "[]",
+        "[" * 50_000,
+        '"done"',
+        "",
+        "\udcff",
+        '{"status": ["done"]}',
+    ],
+    "metrics.jsonl": [
+        "",
+        "\n",
+        "5\n",
+        "[]\n",
+        '{"step": 2}\n',
+        '{"step": 2, "t": []}\n',
+    ],
+}
+
+
+@pytest.mark.parametrize("name", WRONG)
+def test_no_file_of_one_run_stops_the_others(finished_run, tmp_path, name):
+    """JSON of another type, a width of 0, bytes that are no text: named, and left out.
+
+    Also where no digest tells: the runs are as an older version recorded them.
+    """
+    finished_run(tmp_path / "good", LEFT)
+    for i, text in enumerate(WRONG[name]):
+        path = finished_run(tmp_path / f"bad{i}", LEFT, **{"train.seed": i + 1})
+        folder = RunFolder(path)
+        summary = folder.read_json("summary.json")
+        del summary["records"]
+        (path / "summary.json").write_text(json.dumps(summary))
+        (path / name).write_bytes(text.encode(errors="surrogateescape"))
+    found = gather([tmp_path])
+    assert list(found.runs["run"]) == ["good"]
+    assert [n for n, _ in found.problems] == [
+        f"bad{i}" for i in range(len(WRONG[name]))
+    ]
+    assert all("\n" not in why and len(why) < 300 for _, why in found.problems)
+
+
+def test_runs_of_an_older_version_are_read_with_a_word(finished_run, tmp_path):
+    """Without digests nothing can be checked, and that is said once."""
+    for i in range(3):
+        path = finished_run(tmp_path / f"r{i}", LEFT, **{"train.seed": i})
+        for name in ("config.json", "summary.json"):
+            stored = RunFolder(path).read_json(name)
+            stored.pop("records", None)
+            (path / name).write_text(json.dumps(stored))
+    found = gather([tmp_path])
+    assert len(found.runs) == 3 and not found.problems
+    ((which, word),) = found.notes
+    assert which == "3 of 3 runs" and "without digests" in word
 
 
 def test_nothing_to_gather_is_a_mistake(tmp_path):
@@ -57,7 +125,8 @@ def test_nothing_to_gather_is_a_mistake(tmp_path):
 def test_tables_read_back(finished_run, tmp_path):
     """Parquet and CSV hold the same networks, inf included."""
     finished_run(tmp_path / "a", NEVER)
-    files = write_tables(gather([tmp_path / "a"]), tmp_path)
+    with together() as files:
+        files = write_tables(gather([tmp_path / "a"]), tmp_path, files)
     names = ["divergence.parquet", "divergence.csv", "rows.parquet"]
     assert [f.name for f in files] == names
     parquet, csv = pd.read_parquet(files[0]), pd.read_csv(files[1])
@@ -100,8 +169,8 @@ def test_what_was_optimized_becomes_a_column(finished_run, tmp_path):
         finished_run(
             tmp_path / name, LEFT, **{"model.width": 8 + len(summary["final"])}
         )
-        path = tmp_path / name / "summary.json"
-        path.write_text(json.dumps(json.loads(path.read_text()) | summary))
+        folder = RunFolder(tmp_path / name)
+        folder.write_json("summary.json", folder.read_json("summary.json") | summary)
     runs = gather([tmp_path], "final.loss").runs
     np.testing.assert_array_equal(runs["metric"], [0.5, np.nan])
 
@@ -116,7 +185,8 @@ def test_simulations_become_rows_of_laws(simulated, tmp_path):
     one = found.laws[(found.laws["quantity"] == "log_norm") & found.laws["nearest"]]
     assert len(one) == len(found.runs) == 2
     assert found.varied == ["model.width"]
-    names = [f.name for f in write_tables(found, tmp_path)]
+    with together() as files:
+        names = [f.name for f in write_tables(found, tmp_path, files)]
     assert names == ["laws.parquet", "laws.csv"]
 
 
@@ -138,7 +208,8 @@ def test_a_null_setting_is_a_value(finished_run, tmp_path):
     assert found.varied == ["train.lr"]
     labels = arrays(found)["train.lr"].to_numpy()
     assert sorted(labels) == ["0.05", "0.1", "not set"]
-    files = write_tables(found, tmp_path)
+    with together() as files:
+        files = write_tables(found, tmp_path, files)
     rates = pd.read_parquet(files[0])["train.lr"]
     assert rates.isna().sum() == 2 and rates.max() == 0.1
 
@@ -163,9 +234,9 @@ def test_only_folders_below_what_is_given_are_passed_over(finished_run, tmp_path
 
 def test_networks_that_diverged_are_noted(finished_run, tmp_path):
     """Their run is read; how many are left out, and since when, is said."""
-    path = finished_run(tmp_path / "a", LEFT) / "summary.json"
+    folder = RunFolder(finished_run(tmp_path / "a", LEFT))
     lost = {"diverged": {"seeds": [1], "t": 0.75}}
-    path.write_text(json.dumps(json.loads(path.read_text()) | lost))
+    folder.write_json("summary.json", folder.read_json("summary.json") | lost)
     found = gather([tmp_path])
     assert not found.problems and len(found.networks) == 2
     assert found.notes == [("a", "1 of 2 networks diverged, left out from t = 0.75 on")]

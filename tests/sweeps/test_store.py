@@ -4,11 +4,13 @@ import json
 import subprocess
 import sys
 import threading
+import warnings
 from pathlib import Path
 
 import pytest
 
 from testbed.errors import RunError, UserError
+from testbed.runs.digests import read_json, sealed
 from testbed.sweeps import store as sweep_store
 from testbed.sweeps.store import MOST_DEATHS, open_store
 from testbed.sweeps.work import index_filter, shard_filter
@@ -56,8 +58,8 @@ def test_a_point_at_which_workers_keep_dying_counts_as_failed(sweep_file, tmp_pa
     for _ in range(MOST_DEATHS):
         with store.lock():
             assert store.claim(point, SESSION)
-        who = json.loads(claim.read_text())
-        claim.write_text(json.dumps(who | {"pid": 2**22 + 1}))
+        who = read_json(claim)
+        claim.write_text(json.dumps(sealed(who | {"pid": 2**22 + 1})))
     with store.lock():
         assert not store.claim(point, SESSION)
     assert store.state(point, SESSION) == "failed"
@@ -180,3 +182,48 @@ def test_a_torn_proposal_is_not_a_point(sweep_file, tmp_path):
     with store.lock():
         store.propose({"model.width": 12, "model.depth": 2, "samples": 300})
     assert [p.settings["model.width"] for p in store.points()] == [8, 12]
+
+
+def test_a_changed_proposal_is_named(sweep_file, tmp_path):
+    """A digit of a point that was run would make it another point."""
+    store = open_store(sweep_file("bayes", 3), tmp_path / "dir")
+    for width in (8, 12):
+        with store.lock():
+            store.propose({"model.width": width, "model.depth": 2, "samples": 300})
+    file = store.path / "proposals.jsonl"
+    text = file.read_text()
+    for wrong in (text.replace('width": 12', 'width": 16'), text + "[]\n5\n"):
+        file.write_text(wrong)
+        with pytest.raises(
+            RunError, match="proposals.jsonl: line [23] is damaged"
+        ) as told:
+            store.points()
+        assert "\n" not in str(told.value)
+
+
+def test_a_sweep_file_changed_in_the_folder_is_named(sweep_file, tmp_path):
+    """Points are named by what it says: the sweep would be another one."""
+    store = open_store(sweep_file(), tmp_path / "dir")
+    kept = store.path / "sweep.yaml"
+    kept.write_text(kept.read_text().replace("[8, 12]", "[8, 13]"))
+    with pytest.raises(UserError, match="sweep.yaml that was changed since"):
+        open_store(None, store.path)
+    how = store.path / "sweep.json"
+    how.write_text(how.read_text().replace("false", "true"))
+    with pytest.raises(RunError, match="sweep.json is damaged .its digest"):
+        open_store(None, store.path)
+
+
+@pytest.mark.parametrize("text", ["5", "[]", '{"a": 1}', "{", ""])
+def test_a_damaged_failure_or_claim_stops_nothing(sweep_file, tmp_path, text):
+    """The failure is named and the point tried again; the claim's age decides."""
+    store = open_store(sweep_file(), tmp_path / "dir")
+    first, second, *_ = store.points()
+    store.fail(first, "an error", SESSION)
+    (store.path / "failures" / f"{first.name}.json").write_text(text)
+    (store.path / "claims" / f"{second.name}.json").write_text(text)
+    with warnings.catch_warnings(record=True) as caught:
+        warnings.simplefilter("always")
+        assert store.states(SESSION)[:2] == ["waiting", "running"]
+    damaged = [str(w.message) for w in caught if "is damaged" in str(w.message)]
+    assert len(damaged) == (text != '{"a": 1}')

@@ -1,15 +1,21 @@
-import json
+import itertools
+import os
 import shutil
+from pathlib import Path
 
 import numpy as np
 import pytest
 
+from testbed.errors import RunError, UserError
+from testbed.files import Together
 from testbed.reports.sweeps.dependence import axes_of, lines
 from testbed.reports.sweeps.groups import collapses, fits, groups_of
 from testbed.reports.sweeps.laws import BETA, DISPERSION, INTERLAYER, at_initialization
 from testbed.reports.sweeps.ranks import ranks, strongest
 from testbed.reports.sweeps.write import write_sweep_report
+from testbed.runs.folder import RunFolder
 from testbed.sweeps.gather import gather
+from testbed.sweeps.report import report as write_report
 from testbed.sweeps.report import with_unfinished
 from testbed.sweeps.store import open_store
 
@@ -131,8 +137,8 @@ def test_a_search_shows_its_best_point(plant, tmp_path):
     order = {}
     for i, miss in enumerate((0.9, 0.4, 0.1, 0.3)):
         path = plant(f"b{i}", 0.2, model__depth=2 + i)
-        summary = json.loads((path / "summary.json").read_text())
-        (path / "summary.json").write_text(json.dumps(summary | {"miss": miss}))
+        summary = RunFolder(path).read_json("summary.json") | {"miss": miss}
+        RunFolder(path).write_json("summary.json", summary)
         order[f"b{i}"] = i
     metric = {"name": "miss", "goal": "minimize"}
     found = gather([tmp_path / "runs"], "miss")
@@ -169,9 +175,9 @@ def test_settings_that_are_null_or_absent_are_kinds(plant, tmp_path):
         plant(f"a{width}", 0.2, model__width=width)
         plant(f"b{width}", 0.2, model__width=width, train__lr=0.05)
         old = plant(f"c{width}", 0.2, model__width=width, measure__target=3.0)
-        config = json.loads((old / "config.json").read_text())
+        config = RunFolder(old).read_json("config.json")
         del config["model.normalized"], config["train.lr"]
-        (old / "config.json").write_text(json.dumps(config))
+        RunFolder(old).write_json("config.json", config)
     found = gather([tmp_path / "runs"])
     assert len(found.runs) == 9 and axes_of(found.networks) == ["model.width"]
     groups = groups_of(found)
@@ -206,3 +212,65 @@ def test_the_report_tells_what_a_sweep_has_not_done(sweep_file, simulated, tmp_p
     assert told[f"points/{points[1].name}"].startswith("failed: model.width=0")
     assert told["dir"] == "2 points are not finished; run the sweep again"
     assert len(found.runs) == 1
+
+
+def test_a_damaged_sweep_is_named_and_its_runs_are_drawn(
+    sweep_file, simulated, tmp_path, capsys
+):
+    """Claims, proposals and the file itself tell what is missing, no more."""
+    store = open_store(sweep_file("bayes", 4), tmp_path / "dir")
+    with store.lock():
+        store.propose({"model.width": 8, "model.depth": 2, "samples": 300})
+    shutil.copytree(simulated / "n8", store.path / "points" / "a")
+    (store.path / "proposals.jsonl").write_text('{"model.width": 1, "sha256": "0"}\n')
+    write_report([store.path], tmp_path / "out")
+    said = capsys.readouterr().out
+    assert "1 runs" in said and "left out: dir: " in said
+    assert "proposals.jsonl: line 1 is damaged" in " ".join(said.split())
+    page = (tmp_path / "out" / "report.html").read_text()
+    assert "proposals.jsonl: line 1 is damaged" in page
+
+
+def test_a_report_is_written_whole_or_not_at_all(simulated, tmp_path, monkeypatch):
+    """A disk that is full at any of its files leaves the earlier report as it was."""
+    out = tmp_path / "out"
+    write_report([simulated], out)
+    names = sorted(str(p.relative_to(out)) for p in out.rglob("*") if p.is_file())
+    assert "laws.parquet" in names and "figures/laws-log_norm.png" in names
+    before = {name: (out / name).read_bytes() for name in names}
+    real = Together.partial
+    for last in range(len(names)):
+        count = itertools.count()
+
+        def full(self, path, last=last, count=count):
+            if next(count) == last:
+                raise OSError(28, "No space left on device")
+            return real(self, path)
+
+        monkeypatch.setattr(Together, "partial", full)
+        with pytest.raises(RunError, match="cannot be written .No space left") as told:
+            write_report([simulated / "n8"], out)
+        assert "\n" not in str(told.value)
+        after = sorted(str(p.relative_to(out)) for p in out.rglob("*") if p.is_file())
+        assert after == names
+        assert {name: (out / name).read_bytes() for name in names} == before
+    monkeypatch.undo()
+    write_report([simulated / "n8"], out)
+    assert (out / "laws.csv").read_bytes() != before["laws.csv"]
+
+
+def test_what_is_no_folder_is_one_line(simulated, tmp_path):
+    """A pipe, a device, a file: reading them would never end, or end in nothing."""
+    os.mkfifo(tmp_path / "pipe")
+    for path in (
+        tmp_path / "pipe",
+        Path("/dev/null"),
+        simulated / "n8" / "config.json",
+    ):
+        with pytest.raises(UserError, match="is no folder; give folders of runs"):
+            write_report([path], tmp_path / "out")
+    base = tmp_path / "runs"
+    shutil.copytree(simulated, base)
+    (base / "n12" / "summary.json").unlink()
+    os.mkfifo(base / "n12" / "summary.json")
+    assert dict(gather([base]).problems)["n12"].startswith("summary.json is damaged")

@@ -1,14 +1,14 @@
 """The report of a sweep: tables, figures and one page."""
 
-import os
 from collections.abc import Mapping, Sequence
 from html import escape
 from pathlib import Path
 from typing import Any
 
 from testbed.errors import RunError
+from testbed.files import together
 from testbed.reports import style
-from testbed.reports.page import document, image, table
+from testbed.reports.page import add_page, document, image, table
 from testbed.reports.sweeps import (
     collapse,
     dependence,
@@ -34,7 +34,7 @@ def write_sweep_report(
     metric: Mapping[str, Any],
     order: Mapping[str, int],
 ) -> tuple[Path, str]:
-    """Writes tables, figures/ and report.html; returns the page and what it reads.
+    """Writes tables, figures/ and report.html, all of them or none.
 
     Args:
       gathered: the runs.
@@ -43,23 +43,23 @@ def write_sweep_report(
       metric: name and goal of what was optimized; {} without one.
       order: {name of a run's folder: its place in the search}; {} without one.
 
+    Returns:
+      The page, and what it reads.
+
     Raises:
       RunError: `out` cannot be written.
     """
     groups = groups_of(gathered)
     pictures = _pictures(gathered, groups, metric, order)
     said = reading(gathered, groups, metric)
+    page = _page(gathered, groups, pictures, header, said, out)
     try:
-        (out / "figures").mkdir(parents=True, exist_ok=True)
-        for name in _NAMES:  # of an earlier report, of other runs
-            for old in (out / "figures").glob(f"{name}.png"):
-                old.unlink()
-        write_tables(gathered, out)
-        for one in pictures:
-            (out / "figures" / f"{one.name}.png").write_bytes(one.png)
-        page = out / ".report.html"
-        page.write_text(_page(gathered, groups, pictures, header, said, out), "utf-8")
-        os.replace(page, out / "report.html")  # whole or not at all
+        with together() as files:
+            write_tables(gathered, out, files)
+            add_page(files, out, page, {one.name: one.png for one in pictures})
+            for name in _NAMES:  # of an earlier report, of other runs
+                for old in (out / "figures").glob(f"{name}.png"):
+                    files.remove(old)
     except OSError as error:
         raise RunError(f"{out}: cannot be written ({error.strerror})") from None
     return out / "report.html", said
