@@ -130,7 +130,8 @@ def _array(field: str, value: ArrayLike, what: str, remedy: str) -> np.ndarray:
         return array.astype(np.float64)
     if array.dtype.kind == "O":  # whole numbers beyond int64, or no numbers at all
         try:
-            return np.array([float(operator.index(v)) for v in array.flat])
+            values = [float(operator.index(v)) for v in array.flat]
+            return np.array(values).reshape(array.shape)
         except (TypeError, OverflowError):
             pass
     raise UserError(field, value, f"must be {what}", remedy)
