@@ -28,7 +28,7 @@ from testbed.sweeps.gather import MEASURES
 from testbed.sweeps.parameter import DISTRIBUTIONS
 
 SCRIPTS = Path(__file__).resolve().parents[2] / "scripts"
-CASES = 220  # of each command
+CASES = 300  # of each command
 MOST_SECONDS = 5.0  # of processor time, in one case
 
 NUMBERS = (

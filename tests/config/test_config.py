@@ -1,5 +1,7 @@
 import dataclasses
 import json
+import runpy
+from pathlib import Path
 
 import hypothesis.strategies as st
 import pytest
@@ -139,6 +141,23 @@ def test_a_config_survives_json():
     config = validate(parse(["--data.classes=1,2", "--train.lr=0.25"]))
     stored = json.loads(json.dumps(flatten(config)))
     assert override(Config(), stored) == config
+
+
+@pytest.mark.parametrize("columns", [80, 120])
+@pytest.mark.parametrize("name", ["train", "simulate"])
+def test_examples_of_the_help_have_lines_of_their_own(
+    name, columns, monkeypatch, capsys
+):
+    """Each can be copied; tyro runs the lines of other paragraphs together."""
+    script = Path(__file__).resolve().parents[2] / "scripts" / f"{name}.py"
+    text = script.read_text().split('"""')[1]
+    monkeypatch.setattr("sys.argv", [script.name, "--help"])
+    monkeypatch.setenv("COLUMNS", str(columns))
+    with pytest.raises(SystemExit):
+        runpy.run_path(str(script), run_name="__main__")
+    lines = [line.strip() for line in capsys.readouterr().out.splitlines()]
+    examples = [line for line in text.splitlines() if line.startswith("python ")]
+    assert len(examples) == 3 and not set(examples) - set(lines)
 
 
 def test_every_field_has_a_help_text():
