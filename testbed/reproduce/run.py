@@ -9,6 +9,7 @@ from testbed.errors import RunError, check_name
 from testbed.reproduce.registry import NAMES, Reproduction, describe, kept, reproduce
 from testbed.reproduce.write import write_page
 from testbed.runs.console import Console
+from testbed.surroundings import check_device
 
 
 def show_list() -> None:
@@ -31,6 +32,7 @@ def run(name: str, quick: bool, path: Path) -> None:
     """
     check_name("name", name, (*NAMES, "all"))
     check_path("dir", path)
+    check_device()
     console = Console()
     names = NAMES if name == "all" else (name,)
     done: list[Reproduction] = []
