@@ -1,4 +1,4 @@
-"""What commands find around them: variables of jax, matplotlib and wandb, and limits."""
+"""What commands find around them: variables of jax, matplotlib, wandb; limits."""
 
 import json
 import os
@@ -137,7 +137,7 @@ def test_what_jax_does_not_take_is_one_line(environment, tmp_path):
 
 
 def test_too_few_threads_are_one_line(environment, tmp_path):
-    """Also memory that has no room for their stacks; nobody has interrupted anything."""
+    """Also memory without room for their stacks; nobody has interrupted anything."""
 
     def limited():
         resource.setrlimit(resource.RLIMIT_AS, (100 * 2**20, 100 * 2**20))
