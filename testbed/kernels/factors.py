@@ -164,7 +164,7 @@ def _follow(eqn, operands, watch: _Watch):
 
 def _use(eqn, name, i, w: _Parameter, other, watch: _Watch):
     """The result where parameter `w`, operand i, is followed; else None."""
-    if other is not None and jnp.iscomplexobj(other):  # h, delta would be complex
+    if np.iscomplexobj(other):  # h and delta would be complex
         return None
     if name in _REARRANGE and other is None:
         (value,) = _bind(eqn, w.value)
