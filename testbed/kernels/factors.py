@@ -17,6 +17,7 @@ Source: layer factors: Novak, Sohl-Dickstein & Schoenholz 2022, arXiv:2206.08720
 
 import dataclasses
 import math
+import warnings
 from collections.abc import Callable
 from typing import Any, NamedTuple
 
@@ -385,17 +386,14 @@ def jacobian_factors(apply_fn, params, x) -> dict[int, Dense | Plain]:
             parts = [p.reshape(-1, *p.shape[lead:]) for p in parts]
             factors[i] = Dense(*parts) if len(parts) == 2 else Plain(*parts)
         if plain_now:
-            rest = lambda ws: of_row(_replace(leaves, plain_now, ws), row)
-            jacobians = jax.jacrev(rest)([leaves[i] for i in plain_now])
-            for i, jacobian in zip(plain_now, jacobians, strict=True):
+            all_of = lambda ws: [ws.get(i, leaf) for i, leaf in enumerate(leaves)]
+            pull_back = jax.jacrev(lambda ws: of_row(all_of(ws), row))
+            with warnings.catch_warnings():
+                # Of a complex cotangent a real leaf takes the real part.
+                warnings.simplefilter("ignore", np.exceptions.ComplexWarning)
+                jacobians = pull_back({i: leaves[i] for i in plain_now})
+            for i, jacobian in jacobians.items():
                 factors[i] = Plain(jacobian.reshape(1, out.size, -1))
         return factors
 
     return jax.vmap(row_factors, out_axes=1)(x)
-
-
-def _replace(items, positions, new):
-    items = list(items)
-    for i, value in zip(positions, new, strict=True):
-        items[i] = value
-    return items

@@ -54,11 +54,11 @@ def test_complex_inputs_keep_their_imaginary_part():
     _, _, _, real, x = complex_case()
     z, w = x[:, :3] + 1j * x[:, 3:], {"w": real["re"][:3]}
     f = lambda p, z: jnp.abs(z @ p["w"] * 2.0 + p["w"][0]) ** 2
-    jacobian = jax.jacrev(lambda p: f(p, z))(w)["w"].reshape(3, 4, -1)
+    jacobian = jax.jacfwd(lambda p: f(p, z))(w)["w"].reshape(3, 4, -1)
     want = jnp.einsum("icp,jcp->ij", jacobian, jacobian) / 4
     np.testing.assert_allclose(empirical_ntk(f, w, z), want, rtol=1e-13)
     g = lambda p, z: jnp.abs(z @ p["w"])
-    jacobian = jax.jacrev(lambda p: g(p, z))(w)["w"].reshape(3, 4, -1)
+    jacobian = jax.jacfwd(lambda p: g(p, z))(w)["w"].reshape(3, 4, -1)
     want = jnp.einsum("icp,jcp->ij", jacobian, jacobian) / 4
     np.testing.assert_allclose(empirical_ntk(g, w, z), want, rtol=1e-13)
 
