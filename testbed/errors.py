@@ -16,7 +16,7 @@ MOST_PATH = 300
 """Characters of a path, which people copy."""
 MOST_LINE = 600
 """Characters of a message."""
-MOST_NAMES = 12
+MOST_NAMES = 20
 """Names that a message lists; of more it gives the nearest."""
 
 
@@ -148,10 +148,11 @@ def check_name(field: str, value: object, valid: Iterable[str]) -> None:
     if value in valid:
         return
     text = shown(value)
-    near = difflib.get_close_matches(text, valid, n=3, cutoff=0.5)
+    many = len(valid) > MOST_NAMES
+    near = difflib.get_close_matches(text, valid, n=3, cutoff=0.6 if many else 0.5)
     rule = f"must be one of {', '.join(valid)}"
     remedy = f"did you mean '{near[0]}'?" if near else "choose one of these"
-    if len(valid) > MOST_NAMES:
+    if many:
         rule = f"must be one of {len(valid)} names"
         rule += f", the nearest of which are {', '.join(near)}" if near[1:] else ""
         remedy = remedy if near else "see --help for all of them"

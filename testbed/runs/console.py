@@ -26,7 +26,9 @@ class Console:
     """Prints to a terminal with a live bar, elsewhere as plain lines."""
 
     def __init__(self):
-        self._out = RichConsole(highlight=False, soft_wrap=True)
+        # Names and values are shown as they are: [x] is no style, :x: no picture.
+        plain: Any = {"highlight": False, "markup": False, "emoji": False}
+        self._out = RichConsole(soft_wrap=True, **plain)
         self._started = time.perf_counter()
 
     @property

@@ -33,6 +33,7 @@ from testbed.sweeps.spec import Sweep, read_sweep
 
 MOST_DEATHS = 3  # of workers on one point, before it counts as failed
 MOST_POINTS = 1_000_000  # without asking
+MOST_LISTED = 10_000_000  # at all: each takes about a kilobyte
 _FILE = "sweep.yaml"  # under which sweep.json has the digest of that file
 
 
@@ -268,6 +269,9 @@ def open_store(
 
 
 def _check_size(sweep: Sweep, many: bool) -> None:
+    if sweep.size > MOST_LISTED:
+        rule = "is more than ten million points, which take 10 GB to list"
+        raise UserError("parameters", f"{sweep.size:,}", rule, "lower run_cap")
     if sweep.size > MOST_POINTS and not many:
         rule = "is more than a million points"
         raise UserError("parameters", f"{sweep.size:,}", rule, "add --yes if meant")

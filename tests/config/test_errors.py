@@ -4,6 +4,7 @@ import pickle
 from pathlib import Path
 
 import pytest
+from rich.table import Table
 
 from testbed.errors import (
     MOST_SHOWN,
@@ -97,3 +98,16 @@ def test_of_many_names_the_nearest_are_listed():
         check_name("option", "zzz" * 2000, many)
     with pytest.raises(UserError, match="one of mlp, resnet; choose one"):
         check_name("model.kind", "z", ["mlp", "resnet"])
+
+
+def test_names_are_neither_styles_nor_pictures(capsys):
+    """[/x] in a table or its title would stop rich; :cat: would be drawn."""
+    console = Console()
+    table = Table(title="maps/[/x]:cat:")
+    table.add_column("[bold]")
+    table.add_row("[/y]")
+    console.print(table)
+    console.rich.print(table)  # as a live table does
+    said = capsys.readouterr().out
+    for text in ("[/x]:cat:", "[bold]", "[/y]"):
+        assert said.count(text) == 2

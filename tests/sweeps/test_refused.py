@@ -77,3 +77,7 @@ def test_more_than_a_million_points_are_asked_about(tmp_path):
     (tmp_path / "s.yaml").write_text(text)
     with pytest.raises(UserError, match="1,203,409: is more than a million points"):
         open_store(tmp_path / "s.yaml", tmp_path / "dir")
+    text = text.replace("parameters:", f"parameters:\n  seed: {{values: [{many}]}}")
+    (tmp_path / "s.yaml").write_text(text)
+    with pytest.raises(UserError, match="is more than ten million points"):
+        open_store(tmp_path / "s.yaml", tmp_path / "dir", many=True)
