@@ -238,7 +238,7 @@ def test_too_large_a_learning_rate_warns_and_stops_with_everything_kept(
         (["--model.depth=3", "--model.ratio=1"], "cannot be given together"),
         (["--data.train_size=5000"], "data.train_size=5000"),
         (["--model={'depth':"], "must be a dictionary of settings"),
-        (["--train.seed=9999999999"], "must be below 2^32"),
+        (["--train.seed=9999999999"], "must be at most 4294967295"),
         (["--model.width=600000"], "training takes"),
         (["--kernel.probes=900"], "kernel.probes=900: must be at most"),
         (["--data.name=linear", "--data.train_size=100000"], "its kernels take"),
