@@ -160,11 +160,11 @@ def gradients(
     )
     log_delta = jnp.concatenate([log_first[None], log_deltas, zero[None]])
     # What multiplies the weights' product: 1, lam_l sigma_w, and the head's.
-    scale = jnp.concatenate(
-        [jnp.ones(1), scales.lam**2 * phi.weight_variance, jnp.asarray([variance])]
-    ).astype(jnp.float64)
-    bias = jnp.concatenate([jnp.ones(1), scales.lam**2, jnp.ones(1)])
+    one, square = jnp.ones(1, jnp.float64), scales.lam**2
+    inner = (square * phi.weight_variance).astype(jnp.float64)
+    scale = jnp.concatenate([one, inner, jnp.asarray([variance], jnp.float64)])
+    bias = jnp.concatenate([one, square.astype(jnp.float64), one])
     log_ntk = jnp.log(scale)[:, None] + log_h + log_delta
-    log_bias = jnp.log(bias.astype(jnp.float64))[:, None] + log_delta
+    log_bias = jnp.log(bias)[:, None] + log_delta
     out = (log_h, log_delta, log_ntk, log_bias)
     return Gradients(*(a.T for a in out))  # pyright: ignore[reportArgumentType]
