@@ -38,4 +38,5 @@ def test_a_users_strict_promotion_is_respected():
             *jax.tree.leaves(sample_gram(key, 20, net, np.eye(2))),
             sample_log_norm(key, 20, width=8, depth=3, alpha=0.9, lam=0.4),
         ]
-    assert all(np.isfinite(np.asarray(a)).all() for a in found)
+    # A dead network of these narrow ones has log 0.
+    assert not any(np.isnan(np.asarray(a)).any() for a in found)
