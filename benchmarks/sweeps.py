@@ -75,7 +75,10 @@ def clock(sweep: Path, processes: list[list[list[int]]], cache: bool):
 
     folder, log = sweep.with_name("dir"), sweep.with_name("log")
     store = open_store(sweep, folder)
-    environment = os.environ | {"JAX_ENABLE_COMPILATION_CACHE": str(cache)}
+    environment = os.environ | {
+        "JAX_ENABLE_COMPILATION_CACHE": str(cache),
+        "JAX_COMPILATION_CACHE_DIR": tempfile.mkdtemp(),  # each way begins without
+    }
     before, start = resource.getrusage(resource.RUSAGE_CHILDREN), time.perf_counter()
     for pieces in processes:
         command = [sys.executable, __file__, "--work", json.dumps(pieces), str(folder)]

@@ -106,17 +106,14 @@ def _refuse(path: Path, reason: str) -> None:
 
 def _key() -> str:
     """Versions and processor: code for one may not run on another."""
-    features = platform.machine() + platform.processor()
+    words = {platform.machine(), platform.processor()}
     with contextlib.suppress(OSError):
-        wanted = ("flags", "Features", "model name")
-        lines = Path("/proc/cpuinfo").read_text().splitlines()
-        features += str({line for line in lines if line.startswith(wanted)})
-    kind = hashlib.sha256(_sorted_words(features).encode()).hexdigest()[:12]
+        for line in Path("/proc/cpuinfo").read_text().splitlines():
+            name, _, value = line.partition(":")
+            if name.strip() in ("flags", "Features", "model name"):
+                words |= set(value.split())
+    kind = hashlib.sha256(" ".join(sorted(words)).encode()).hexdigest()[:12]
     return f"jax-{jax.__version__}-jaxlib-{jaxlib.version.__version__}-{kind}"
-
-
-def _sorted_words(text: str) -> str:
-    return " ".join(sorted(text.split()))
 
 
 def prune(base: Path, most: int) -> None:

@@ -11,8 +11,9 @@ from typing import Any
 import numpy as np
 
 from testbed.errors import UserError
-from testbed.runs.digests import ROWS, Damaged
+from testbed.runs.digests import ROWS
 from testbed.runs.folder import RunFolder, arrays_name
+from testbed.runs.parsing import Damaged
 from testbed.runs.stored import check_sizes
 
 _MEND = "continue it with --run.resume, which records again what is damaged"

@@ -15,8 +15,8 @@ from testbed.laws.norms import EXACT, GAUSSIAN, LOG_GAUSSIAN, norm_laws
 from testbed.networks import branch_weights
 from testbed.reports import style
 from testbed.reports.page import add_page, document, image, mathematics, table
-from testbed.runs.digests import Damaged
 from testbed.runs.folder import RunFolder
+from testbed.runs.parsing import Damaged
 from testbed.settings import field_types, flatten, override
 
 LINES: dict[str, dict[str, Any]] = {

@@ -13,8 +13,8 @@ from testbed.errors import RunError, check_name
 from testbed.files import together
 from testbed.reports.style import in_style
 from testbed.reproduce.claim import Claim
-from testbed.runs import digests
-from testbed.runs.digests import Damaged
+from testbed.runs import digests, parsing
+from testbed.runs.parsing import Damaged
 
 NAMES = (
     "log_gaussian_histogram",
@@ -129,7 +129,7 @@ def kept(folder: Path) -> list[Reproduction]:
             record = digests.read_json(file)
             if record is None:
                 continue
-            png = digests.read_bytes(folder / name / "figure.png")
+            png = parsing.read_bytes(folder / name / "figure.png")
             if record.pop("figure", None) not in (None, digests.of_bytes(png)):
                 raise Damaged(folder / name / "figure.png", "its digest does not match")
             del record["passed"]

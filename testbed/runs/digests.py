@@ -12,28 +12,12 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-from testbed.errors import RunError
+from testbed.runs.parsing import Damaged, parse, read_bytes
 
 SEAL = "sha256"
 ROWS = "metrics.jsonl"
 RECORDED_WITHOUT = "recorded by an older version, without digests: read unchecked"
 _CHANGED = "its digest does not match what is in it: it was damaged, or edited by hand"
-
-
-class Damaged(RunError):
-    """A file that is not as it was recorded.
-
-    Args:
-      path: of the file.
-      reason: what is wrong with it.
-    """
-
-    def __init__(self, path: Path, reason: str):
-        super().__init__(f"{path} is damaged ({reason})")
-        self.path, self.reason = path, reason
-
-    def __reduce__(self):  # else it could not be sent from one process to another
-        return type(self), (self.path, self.reason)
 
 
 def plain(value: Any) -> Any:
@@ -65,35 +49,6 @@ def sealed(value: Mapping[str, Any]) -> dict[str, Any]:
     return {**plain(value), SEAL: of_json(value)}
 
 
-def read_bytes(path: Path) -> bytes:
-    """The bytes of a file.
-
-    Raises:
-      FileNotFoundError: it is not there.
-      Damaged: it cannot be read, or is no file but a folder, a pipe, a device.
-    """
-    try:
-        if path.exists() and not path.is_file():  # reading a pipe might never end
-            raise Damaged(path, "it is not a regular file")
-        return path.read_bytes()
-    except FileNotFoundError:
-        raise
-    except OSError as error:
-        raise Damaged(path, f"it cannot be read: {error.strerror}") from None
-
-
-def parse(path: Path, text: bytes | str) -> dict[str, Any]:
-    """A JSON object out of a file; raises `Damaged` for anything else."""
-    try:
-        value = json.loads(text, parse_constant=_refuse)
-    except (ValueError, RecursionError) as error:
-        reason = str(error).split("\n")[0][:80] or type(error).__name__
-        raise Damaged(path, f"it is not JSON: {reason}") from None
-    if not isinstance(value, dict):
-        raise Damaged(path, f"it holds a {type(value).__name__}, not an object")
-    return value
-
-
 def unsealed(path: Path, value: dict[str, Any]) -> dict[str, Any]:
     """A JSON object without its digest, which is checked if it has one."""
     seal = value.pop(SEAL, None)
@@ -112,10 +67,6 @@ def read_json(path: Path) -> dict[str, Any] | None:
         return unsealed(path, parse(path, read_bytes(path)))
     except FileNotFoundError:
         return None
-
-
-def _refuse(name: str) -> None:
-    raise ValueError(f"{name} is no number of JSON")
 
 
 class Records:

@@ -21,8 +21,6 @@ import json
 import os
 import shutil
 import warnings
-import zipfile
-import zlib
 from collections.abc import Callable, Mapping, Sequence
 from datetime import datetime
 from pathlib import Path
@@ -33,7 +31,8 @@ import numpy as np
 from testbed.errors import RunError, UserError
 from testbed.files import clear_partial, write_whole
 from testbed.runs import digests
-from testbed.runs.digests import ROWS, Damaged, Records, plain
+from testbed.runs.digests import ROWS, Records, plain
+from testbed.runs.parsing import Damaged, arrays_of, read_bytes, row_of
 from testbed.runs.stored import (
     check_same,
     extends,
@@ -179,7 +178,7 @@ class RunFolder:
           FileNotFoundError: it is not there.
           Damaged: it cannot be read, or is not what was written.
         """
-        return unpack(self.path / name, self.records.check(self.path, name))
+        return arrays_of(self.path / name, self.records.check(self.path, name))
 
     def write_rows(self, rows: Sequence[Mapping[str, Any]]) -> None:
         """Writes metrics.jsonl, whole or not at all."""
@@ -222,7 +221,7 @@ class RunFolder:
         if whole and b"\n" in data[known:]:
             raise Damaged(path, "lines were added to it")
         lines = data[:known].split(b"\n")[:-1]
-        return [_row(path, i, line) for i, line in enumerate(lines, 1)]
+        return [row_of(path, i, line) for i, line in enumerate(lines, 1)]
 
     def rows_there(self) -> bool:
         """Whether anything was recorded."""
@@ -273,9 +272,9 @@ class RunFolder:
         """Drops what was recorded after `step`; returns the rows that stay."""
         path, kept, lines = self.path / ROWS, [], []
         if step >= 0 and path.exists():
-            for i, line in enumerate(digests.read_bytes(path).split(b"\n")[:-1], 1):
+            for i, line in enumerate(read_bytes(path).split(b"\n")[:-1], 1):
                 try:
-                    row = _row(path, i, line)
+                    row = row_of(path, i, line)
                 except Damaged:  # all that counts was checked before
                     break
                 if row["step"] > step:
@@ -292,38 +291,6 @@ class RunFolder:
             write_whole(self.path / name, data)
         except OSError as error:
             raise _disk(self.path / name, error) from None
-
-
-def unpack(path: Path, data: bytes) -> dict[str, np.ndarray]:
-    """The arrays of an .npz; raises `Damaged` for anything else."""
-    try:
-        with np.load(io.BytesIO(data)) as stored:
-            return {key: stored[key] for key in stored.files}
-    except (ValueError, OSError, EOFError, LookupError, AttributeError) as error:
-        reason = str(error).split("\n")[0] or type(error).__name__
-    except (zipfile.BadZipFile, zlib.error, NotImplementedError, TypeError) as error:
-        reason = str(error).split("\n")[0]
-    raise Damaged(path, f"its arrays cannot be read: {reason[:80]}")
-
-
-def _row(path: Path, number: int, line: bytes) -> dict[str, Any]:
-    """One line of metrics.jsonl, checked: a number of the row, or one a network."""
-    try:
-        row = digests.parse(path, line)
-    except Damaged as damage:
-        raise Damaged(path, f"line {number}: {damage.reason}") from None
-    for name, value in row.items():
-        if not all(map(_is_number, value if isinstance(value, list) else [value])):
-            raise Damaged(path, f"line {number}: {name} is no number")
-    place = row.get("step", row.get("layer"))
-    if not isinstance(place, int) or isinstance(place, bool):
-        raise Damaged(path, f"line {number}: it has no step")
-    return row
-
-
-def _is_number(value: Any) -> bool:
-    number = isinstance(value, int | float) and not isinstance(value, bool)
-    return number or value is None
 
 
 def arrays_name(step: int) -> str:

@@ -14,10 +14,11 @@ from testbed.divergence.table import divergence_row
 from testbed.dynamics import Linearized
 from testbed.runs.checkpoints import Checkpoints
 from testbed.runs.console import Console
-from testbed.runs.digests import RECORDED_WITHOUT, ROWS, Damaged, Records
+from testbed.runs.digests import RECORDED_WITHOUT, ROWS, Records
 from testbed.runs.diverged import Diverged
 from testbed.runs.experiment import Experiment
 from testbed.runs.folder import RunFolder, arrays_name
+from testbed.runs.parsing import Damaged
 from testbed.runs.tracker import Tracker
 
 _MOVEMENT = jax.jit(jax.vmap(movement))

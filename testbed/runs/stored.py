@@ -8,7 +8,7 @@ from typing import Any, TypeVar
 
 from testbed.errors import UserError
 from testbed.runs import digests
-from testbed.runs.digests import Damaged
+from testbed.runs.parsing import Damaged
 from testbed.settings import flatten, override
 
 C = TypeVar("C")

@@ -16,8 +16,8 @@ import numpy as np
 from scipy import optimize
 
 from testbed.divergence.boundary import Run, search
-from testbed.runs.digests import Damaged
 from testbed.runs.folder import RunFolder
+from testbed.runs.parsing import Damaged
 from testbed.settings import flatten
 from testbed.sweeps.boundary import Plan
 

@@ -6,8 +6,8 @@ from pathlib import Path
 from typing import Any
 
 from testbed.errors import UserError
-from testbed.runs.digests import Damaged
 from testbed.runs.folder import RunFolder
+from testbed.runs.parsing import Damaged
 from testbed.runs.stored import identity
 from testbed.settings import flatten
 from testbed.sweeps.boundary import Plan, plan_of

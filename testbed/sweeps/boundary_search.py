@@ -23,8 +23,8 @@ from testbed.divergence.boundary import Boundary, Run, search
 from testbed.divergence.boundary_fit import boundary_fit
 from testbed.errors import RunError, UserError
 from testbed.runs.console import duration
-from testbed.runs.digests import Damaged
 from testbed.runs.folder import RunFolder
+from testbed.runs.parsing import Damaged
 from testbed.runs.stored import identity
 from testbed.settings import flatten
 from testbed.sweeps.boundary import Found, Plan, describe

@@ -19,8 +19,8 @@ import time
 from pathlib import Path
 from typing import Any
 
-from testbed.runs import digests
-from testbed.runs.digests import Damaged
+from testbed.runs import digests, parsing
+from testbed.runs.parsing import Damaged
 
 STALE_SECONDS = 60.0
 TOUCH_SECONDS = 5.0
@@ -108,7 +108,7 @@ class Claims:
         with open(path, "rb") as file:  # opening asks a network's server anew
             touched = os.fstat(file.fileno()).st_mtime
             try:
-                return digests.unsealed(path, digests.parse(path, file.read())), touched
+                return digests.unsealed(path, parsing.parse(path, file.read())), touched
             except Damaged:  # its age decides
                 return {}, touched
 

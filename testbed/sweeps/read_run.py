@@ -8,8 +8,8 @@ import numpy as np
 import pandas as pd
 
 from testbed.divergence import departure_time
-from testbed.runs.digests import Damaged
 from testbed.runs.folder import RunFolder
+from testbed.runs.parsing import Damaged
 from testbed.runs.stored import check_sizes
 
 GROUPS = ("model.", "data.", "train.", "kernel.", "measure.", "sampling.")

@@ -24,8 +24,8 @@ from typing import Any
 
 from testbed.errors import RunError, UserError
 from testbed.files import clear_partial, write_whole
-from testbed.runs import digests
-from testbed.runs.digests import Damaged
+from testbed.runs import digests, parsing
+from testbed.runs.parsing import Damaged
 from testbed.sweeps.claims import Claims
 from testbed.sweeps.document import read_document
 from testbed.sweeps.points import Settings, drawn, grid, point_name, quick
@@ -100,9 +100,9 @@ class Store:
             return []
         found = []
         # What follows the last newline is torn.
-        for i, line in enumerate(digests.read_bytes(path).split(b"\n")[:-1], 1):
+        for i, line in enumerate(parsing.read_bytes(path).split(b"\n")[:-1], 1):
             try:
-                found.append(digests.unsealed(path, digests.parse(path, line)))
+                found.append(digests.unsealed(path, parsing.parse(path, line)))
             except Damaged as damage:
                 raise RunError(
                     f"{path}: line {i} is damaged ({damage.reason}); put the right one "

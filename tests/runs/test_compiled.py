@@ -2,6 +2,8 @@
 
 import os
 import stat
+import subprocess
+import sys
 import warnings
 
 import jax
@@ -85,6 +87,9 @@ def test_the_folder_is_the_users_own(home):
     (place,) = (cache_base() / "compiled").iterdir()
     assert getattr(jax.config, PLACE) == str(place)
     assert jax.__version__ in place.name
+    program = "from testbed.compiled import keep_compiled; keep_compiled()"
+    subprocess.run([sys.executable, "-c", program], check=True)
+    assert list((cache_base() / "compiled").iterdir()) == [place]  # of every process
     for folder in (place, place.parent, place.parent.parent):
         assert stat.S_IMODE(folder.stat().st_mode) == 0o700
     keep_compiled(False)

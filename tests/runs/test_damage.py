@@ -5,6 +5,7 @@ run and --run.resume, either have the same numbers as before or name the file.
 report.html and figures/ are not read by anybody; they are drawn anew from the others.
 """
 
+import itertools
 import json
 import shutil
 import warnings
@@ -13,9 +14,9 @@ import numpy as np
 import pytest
 
 from testbed.config import preset
-from testbed.errors import UserError
+from testbed.errors import RunError, UserError
 from testbed.reports import load_record
-from testbed.runs import job
+from testbed.runs import follow, job
 from testbed.runs.console import Console
 from testbed.runs.digests import Damaged
 from testbed.runs.folder import RunFolder
@@ -242,6 +243,28 @@ def test_a_run_without_checkpoints_starts_over_and_says_so(whole, prepared, tmp_
     with pytest.warns(UserWarning, match="no checkpoint can be used; starting over"):
         run_job(config_in(path, **{"run.resume": True}), Console())
     assert numbers(path) == numbers(whole)
+
+
+def test_a_folder_moved_away_ends_the_run_in_one_line(prepared, tmp_path, monkeypatch):
+    """Nothing is made at the old place; where it is now, the run goes on."""
+    real, count = follow.divergence_row, itertools.count()
+
+    def move(*args):
+        if next(count) == 3:
+            (tmp_path / "run").rename(tmp_path / "moved")
+        return real(*args)
+
+    with monkeypatch.context() as patch:
+        patch.setattr(follow, "divergence_row", move)
+        with pytest.raises(
+            RunError, match="was moved or deleted during the run"
+        ) as told:
+            run_job(config_in(tmp_path / "run"), Console())
+    assert "\n" not in str(told.value) and not (tmp_path / "run").exists()
+    again = {"run.resume": True}
+    with pytest.warns(UserWarning, match="no checkpoint can be used"):
+        summary = run_job(config_in(tmp_path / "moved", **again), Console())
+    assert summary["status"] == "done"
 
 
 def test_a_run_made_longer_keeps_what_it_has_and_goes_on(whole, prepared, tmp_path):

@@ -201,3 +201,20 @@ def test_a_bayes_sweep_that_is_killed_goes_on_as_it_was(tmp_path, quickly):
     assert store.states("two") == ["done"] * 8
     assert store.points() == whole.points()
     assert len({p.name for p in store.points()}) == 8
+
+
+def test_a_defect_is_told_by_its_type_and_message(sweep_file, tmp_path, monkeypatch):
+    """JAX ends its tracebacks with a remark on frames: that is not the cause."""
+
+    def broken(config):
+        error = ZeroDivisionError("a cause\nand more of it")
+        error.add_note("For simplicity, JAX has removed its internal frames.")
+        raise error
+
+    monkeypatch.setattr(work, "_program", lambda program: broken)
+    store = open_store(sweep_file(), tmp_path / "dir")
+    point = store.points()[0]
+    assert work.run_point(store, point, SESSION)
+    failure = store.failure(point)
+    assert failure["error"] == "ZeroDivisionError: a cause"
+    assert any("in broken" in line for line in failure["traceback"])
