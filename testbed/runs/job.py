@@ -68,6 +68,7 @@ def _run_in(folder: RunFolder, config: Config, console: Console) -> dict[str, An
             "train.seeds or data.train_size; everything recorded before is kept"
         )
     seconds["run"] = time.perf_counter() - started - seconds["setup"]
+    folder.check_there()  # else there is nothing to sum up
     rows, figures = folder.rows(whole=False), []
     summary = summarize(config, experiment, rows, failure)
     summary["seconds"] = seconds

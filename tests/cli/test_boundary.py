@@ -13,7 +13,7 @@ from pathlib import Path
 import pytest
 
 from testbed.errors import RunError
-from testbed.runs.folder import plain
+from testbed.runs.digests import plain
 from testbed.settings import flatten
 
 SCRIPT = Path(__file__).resolve().parents[2] / "scripts" / "boundary.py"

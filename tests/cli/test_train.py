@@ -30,13 +30,11 @@ TINY = (
 
 @pytest.fixture(scope="module")
 def environment(tmp_path_factory):
-    """A machine with no login, whose data and compilations are kept between runs."""
+    """A machine with no login, whose data are kept between runs."""
     kept = tmp_path_factory.mktemp("kept")
     env = {k: v for k, v in os.environ.items() if not k.startswith("WANDB")}
     return env | {
         "TFDS_DATA_DIR": str(kept / "data"),
-        "JAX_COMPILATION_CACHE_DIR": str(kept / "jax"),
-        "JAX_PERSISTENT_CACHE_MIN_COMPILE_TIME_SECS": "0",
         "JAX_PLATFORMS": "cpu",
         "NETRC": str(kept / "netrc"),
         "COLUMNS": "100",
@@ -178,7 +176,7 @@ def test_a_run_killed_at_any_moment_resumes_to_the_same_bits(
     want = (whole[0] / "metrics.jsonl").read_bytes()
     assert (path / "metrics.jsonl").read_bytes() == want
     (path / "report.html").unlink()  # as after a kill while it was drawn
-    again = train(environment, *args, check=0)
+    again = train(environment, f"--run.dir={path}", "--run.resume", check=0)
     assert "is complete" in again.stdout and "left its kernel" in again.stdout
     assert (path / "report.html").exists()
 
@@ -196,9 +194,8 @@ def test_a_full_disk_stops_the_run_and_loses_nothing(environment, whole, tmp_pat
         signal.signal(signal.SIGXFSZ, signal.SIG_IGN)
         resource.setrlimit(resource.RLIMIT_FSIZE, (limit, limit))
 
-    env = {k: v for k, v in environment.items() if k != "JAX_COMPILATION_CACHE_DIR"}
-    late = "--run.checkpoint_seconds=1000"
-    done = train(env, *args, late, check=1, preexec_fn=limited)
+    late = ("--run.checkpoint_seconds=1000", "--run.compile_cache=False")
+    done = train(environment, *args, *late, check=1, preexec_fn=limited)
     assert (
         "metrics.jsonl: cannot be written" in done.stderr
         and "--run.resume" in done.stderr

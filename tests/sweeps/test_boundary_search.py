@@ -15,7 +15,7 @@ import pytest
 from testbed.errors import RunError, UserError
 from testbed.reports.boundary import record, write_boundary
 from testbed.runs.console import duration
-from testbed.runs.folder import plain
+from testbed.runs.digests import plain
 from testbed.settings import flatten
 from testbed.sweeps.boundary import Plan, describe, plan_of
 from testbed.sweeps.boundary_cost import Forecast, pace
