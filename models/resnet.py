@@ -127,12 +127,14 @@ def residual_forward(
 
 
 def _check_inputs(x) -> None:
-    """Raises a ValueError unless `x` is a batch of rows of real numbers."""
-    if x.ndim != 2 or not x.shape[1]:
-        remedy = "add the batch axis, x[None]" if x.ndim == 1 else "reshape it"
+    """Raises a ValueError unless `x` is a batch of real vectors, or a single one."""
+    if x.ndim not in (1, 2) or not x.shape[-1]:
+        remedy = "give features"
         if x.ndim > 2:
             remedy = "flatten the examples, x.reshape(len(x), -1)"
-        raise ValueError(f"x has shape {x.shape}: must be (batch, n_in); {remedy}")
+        raise ValueError(
+            f"x has shape {x.shape}: must be (batch, n_in) or (n_in,); {remedy}"
+        )
     if not any(jnp.issubdtype(x.dtype, kind) for kind in _REAL):
         raise ValueError(
             f"x has dtype {x.dtype}: must be real; give real and imaginary parts as "

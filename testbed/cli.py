@@ -18,7 +18,6 @@ from typing import Any, NoReturn
 
 from testbed.commands import TRAIN, Command
 from testbed.errors import MOST_LINE, RunError, UserError, check_name, one_line, shown
-from testbed.runs.stored import going_on, read_config
 from testbed.settings import field_types, override, whole_number
 from testbed.surroundings import check_device, refused_by_jax, settle, wandb_mode
 
@@ -93,6 +92,8 @@ def parse(argv: Sequence[str], description: str = "", command: Command = TRAIN) 
     check_name("preset", chosen, command.presets)
     run = override(command.config(), given).run
     if run.resume and run.dir and (Path(run.dir) / "config.json").exists():
+        from testbed.runs.stored import going_on, read_config  # it imports numpy
+
         stored = read_config(Path(run.dir), command.config)
         given = {**command.presets[chosen], **given}
         return going_on(Path(run.dir), stored, given, command.validate)
@@ -182,7 +183,7 @@ def check_packages() -> None:
     if not same:
         rule = "is shadowed: it must be the package that came with this project"
         remedy = "remove the other one from PYTHONPATH, or start Python with -P"
-        raise UserError("import models", where, rule, remedy)
+        raise UserError("import models", Path(where), rule, remedy)
 
 
 class Parser(argparse.ArgumentParser):

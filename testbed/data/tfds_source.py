@@ -34,7 +34,7 @@ import numpy as np
 
 from testbed.data import raw_files
 from testbed.data.dataset import RawImages, in_fixed_order
-from testbed.errors import UserError
+from testbed.errors import UserError, one_line
 
 PROBE_SECONDS = 4.0  # that a server may take to answer before we call it unreachable
 
@@ -178,7 +178,7 @@ def _read_prepared(builder, white: int = 255) -> RawImages:
     except Exception as error:  # whatever a damaged file may cause
         raise UserError(
             "data.data_dir",
-            builder.data_dir,
+            Path(builder.data_dir),
             f"the {builder.name} prepared there cannot be read ({_line(error)})",
             "delete that folder, then see that TFDS prepares it again or that "
             "data.manual_dir has the published files",
@@ -289,4 +289,6 @@ def _is_registered(path: Path, url_info) -> bool:
 
 
 def _line(error: Exception) -> str:
-    return " ".join(str(error).split()) or type(error).__name__
+    """Its first line: what TFDS says of a checksum goes on for five."""
+    line = str(error).strip().partition("\n")[0].rstrip(":")
+    return one_line(line, 300) or type(error).__name__

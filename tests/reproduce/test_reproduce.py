@@ -144,6 +144,7 @@ Question: is it kept
   whole?
 Source: this file, 2024.
 Parameters: none: at all.
+Quick: the same.
 Expected: claims.
 Time: 0 s; quick: 0 s.
 """

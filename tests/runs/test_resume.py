@@ -121,11 +121,3 @@ def test_a_preset_for_accelerators_says_at_once_that_there_is_none(monkeypatch):
     large = validate(override(config, {"model.width": 10**6}))
     with pytest.raises(UserError, match="training takes"):
         preflight.check_accelerated(large)
-
-    def lost():
-        raise RuntimeError("Unable to initialize backend 'cuda'\nmore")
-
-    monkeypatch.setattr(preflight.jax, "default_backend", lost)
-    monkeypatch.setenv("JAX_PLATFORMS", "cuda")
-    with pytest.raises(UserError, match="JAX_PLATFORMS=cuda: JAX finds no such device"):
-        preflight.check_accelerated(config)

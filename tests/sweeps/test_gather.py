@@ -140,7 +140,8 @@ def test_no_cell_of_a_csv_is_a_formula(finished_run, tmp_path):
     """A folder and a setting that begin like one get a quote; numbers stay numbers."""
     finished_run(tmp_path / "=1+1", NEVER, **{"data.data_dir": "@SUM(1)"})
     finished_run(tmp_path / "b", NEVER, **{"data.data_dir": "-2", "model.alpha": -0.5})
-    files = write_tables(gather([tmp_path]), tmp_path)
+    with together() as files:
+        files = write_tables(gather([tmp_path]), tmp_path, files)
     csv = pd.read_csv(files[1])
     assert set(csv["run"]) == {"'=1+1", "b"}
     assert set(csv["data.data_dir"]) == {"'@SUM(1)", "-2"}

@@ -64,9 +64,11 @@ def recorded(runs):
     found = {}
     for folder in sorted(runs.iterdir()):
         config = json.loads((folder / "config.json").read_text())
+        assert config.pop("sha256")  # of the places too
         kept = {k: v for k, v in config.items() if not k.startswith(("run.", "wandb."))}
         summary = json.loads((folder / "summary.json").read_text())
-        assert summary["status"] == "done" and summary.pop("seconds")
+        assert summary["status"] == "done"
+        assert summary.pop("seconds") and summary.pop("sha256")
         key = json.dumps(kept, sort_keys=True)
         assert key not in found
         found[key] = (summary, (folder / "metrics.jsonl").read_text())

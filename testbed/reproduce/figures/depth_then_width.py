@@ -185,10 +185,10 @@ def _draw(axes, seen: dict[int, Networks], depth: int) -> None:
     ax.set_title("one unit")
     ax.legend(loc="upper right")
 
-    inverse = np.linspace(1e-4, 1 / widths[0], 100)
+    fine = np.unique(np.geomspace(widths[0], 10_000, 200).round())
     ax, wide = axes[0, 1], float(output_power(1, depth, BRANCH, balanced=True))
     ax.axhline(1, color=style.INK, lw=0.8)
-    ax.plot(inverse, 1 + second_moment_correction(1.0) * inverse, **line)
+    ax.plot(1 / fine, 1 + second_moment_correction(1.0) / fine, **line)
     y = [s.growth.mean() / wide for s in seen.values()]
     e = [2 * _error(s.growth) / wide for s in seen.values()]
     ax.errorbar(1 / widths, y, e, **points)
@@ -198,7 +198,7 @@ def _draw(axes, seen: dict[int, Networks], depth: int) -> None:
 
     ax = axes[1, 0]
     ax.axhline(0.25, color=style.INK, lw=0.8)
-    ax.plot(inverse, log_norm_mean(1 / inverse, 1.0), **line)
+    ax.plot(1 / fine, log_norm_mean(fine, 1.0), **line)
     y = [s.log_growth.mean() for s in seen.values()]
     e = [2 * _error(s.log_growth) for s in seen.values()]
     ax.errorbar(1 / widths, y, e, **points)

@@ -18,7 +18,7 @@ import jax
 import numpy as np
 
 from models import BalancedResNet, BranchScaling, ResNet
-from testbed.laws.log_gaussian import interlayer_covariance
+from testbed.laws.log_gaussian import interlayer_covariance, square_correlation
 from testbed.reports import style
 from testbed.reproduce.canvas import canvas
 from testbed.reproduce.claim import Claim, Result, above, close
@@ -61,7 +61,6 @@ def reproduce(quick: bool) -> Result:
     claims.append(above(text, (law[1] - fair[1]) / noise[1], 4, "rejected"))
 
     figure, axes = canvas(columns=2, height=4.4)
-    fine = np.linspace(0, LAGS[-1], 200)
     for ax, rest in zip(axes[0], (0.0, law), strict=True):
         for values, bars, color, mark, label in (
             (wide, error, style.LINEARIZED, "o", f"vanilla, n = {large}"),
@@ -74,7 +73,8 @@ def reproduce(quick: bool) -> Result:
             ax.errorbar(LAGS, values - rest, bars, markersize=4, **kind)
         ax.axhline(0, color=style.FAINT, linestyle=(0, (5, 2)))
         ax.set_xlabel("lag q (layers)")
-    smooth = interlayer_covariance(fine, HALF, HALF)
+    fine = np.linspace(0, LAGS[-1], 200)
+    smooth = square_correlation(HALF**fine)  # c = alpha, as alpha^2 + lam^2 = 1
     axes[0, 0].plot(fine, smooth, color=style.LINEARIZED, label=r"$\Phi(c^q)$")
     axes[0, 0].set_ylabel(r"$n\,\mathrm{Cov}(Y_l, Y_{l+q})$")
     axes[0, 0].set_title("Covariance across layers")

@@ -117,11 +117,11 @@ def _prepare(axes) -> None:
         ax.set(xlabel=x, ylabel=y)
         ax.set_title(title)
         ax.axhline(1 if title == "mean norms" else 0, color=style.INK, lw=0.8)
-    inverse = np.linspace(1e-3, 0.5, 300)
+    widths = np.unique(np.geomspace(2, 1000, 300).round())
     ax = axes[1, 1]
     ax.plot(
-        inverse,
-        initial_log_drift(1 / inverse),
+        1 / widths,
+        initial_log_drift(widths),
         color=style.FAINT,
         label=r"$\bar\mu_n t$",
     )
