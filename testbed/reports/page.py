@@ -29,6 +29,7 @@ th, td { text-align: right; padding: .25em .9em; border-bottom: 1px solid #e5e5e
   font-variant-numeric: tabular-nums; vertical-align: top; }
 th:first-child, td:first-child, .plain td { text-align: left; padding-left: 0; }
 .plain td { overflow-wrap: anywhere; }
+.plain td:first-child { overflow-wrap: break-word; }  /* labels stay whole */
 caption { text-align: left; color: #666; padding-bottom: .3em;
   white-space: nowrap; }
 figure { margin: 0; }

@@ -74,7 +74,9 @@ def going_on(path: Path, stored: C, given: Mapping[str, Any], check: Callable) -
     base = stored
     if "model.ratio" in given and "model.depth" not in given:
         base = override(base, {"model.depth": None})
-    wanted = extended(stored, check(override(base, given)))
+    base = override(base, given)
+    _check_longer(path, flatten(stored), flatten(base))
+    wanted = extended(stored, check(base))
     check_same(path, stored, wanted)
     return wanted
 
@@ -109,6 +111,7 @@ def extends(stored: Any, wanted: Any) -> bool:
 def check_same(path: Path, stored: Any, wanted: Any) -> None:
     """Raises UserError if a run of `wanted` cannot go on from one of `stored`."""
     then, now = identity(flatten(stored)), identity(flatten(wanted))
+    _check_longer(path, then, now)
     free = (STEPS, EARLIER) if extends(stored, wanted) else ()
     for name in sorted({*then, *now}):
         if name not in free and then.get(name) != now.get(name):
@@ -116,10 +119,13 @@ def check_same(path: Path, stored: Any, wanted: Any) -> None:
                 f"belongs to another config: {name} is {then.get(name)} there and "
                 f"{now.get(name)} here"
             )
-            if name == STEPS:
-                rule = f"was run to {name}={then[name]}, and {now[name]} is asked for"
-                raise UserError("run.dir", path, rule, "a run can only be made longer")
             raise UserError("run.dir", path, rule, _CHOOSE)
+
+
+def _check_longer(path: Path, then: Mapping[str, Any], now: Mapping[str, Any]) -> None:
+    if STEPS in then and 1 <= now[STEPS] < then[STEPS]:
+        rule = f"was run to {STEPS}={then[STEPS]}, and {now[STEPS]} is asked for"
+        raise UserError("run.dir", path, rule, "a run can only be made longer")
 
 
 def newest(root: Path, config: Any) -> Path | None:

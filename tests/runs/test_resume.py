@@ -75,6 +75,9 @@ def test_more_steps_make_the_run_longer(begun):
     """The config knows where it ended before, and so where it was recorded."""
     config = resumed(begun, "--train.steps=400")
     assert config.train.steps == 400 and config.measure.earlier_steps == (100,)
+    RunFolder(begun).write_json("config.json", flatten(config))
+    with pytest.raises(UserError, match="was run to train.steps=400, and 50 is asked"):
+        resumed(begun, "--train.steps=50")
 
 
 def test_a_config_of_an_older_version_lacks_what_it_did_not_know(begun):
