@@ -5,6 +5,7 @@ A run's numbers are decided by its settings alone, and figures are files; so var
 that would change either have no effect.  What cannot be honoured is one line.
 """
 
+import logging
 import os
 import re
 import subprocess
@@ -57,6 +58,8 @@ def settle() -> None:
     for name in NO_EFFECT:
         os.environ.pop(name, None)
     os.environ["MPLBACKEND"] = "agg"  # a notebook's shell names one that is not here
+    # Without a home its cache of fonts lies in a temporary folder: two log lines.
+    logging.getLogger("matplotlib").setLevel(logging.ERROR)
     _check_threads()
 
 

@@ -33,8 +33,8 @@ NOISY = {  # what must change nothing, all at once
     "TERM": "dumb",
     "NO_COLOR": "1",
     "COLUMNS": "0",
-    "HOME": "/not/there",
-    "TMPDIR": "/not/there",
+    "HOME": "/proc/not/there",
+    "TMPDIR": "/proc/not/there",
     "WANDB_MODE": " Disabled ",
 }
 
