@@ -17,6 +17,7 @@ from testbed.sweeps.boundary_folder import keep_plan, plan_in
 from testbed.sweeps.boundary_search import Search, begin, find, runs_below
 from testbed.sweeps.boundary_workers import Workers
 from testbed.sweeps.gather import MEASURES
+from testbed.sweeps.leaving import heeding_interrupts
 
 
 def run(options: argparse.Namespace) -> None:
@@ -53,7 +54,10 @@ def run(options: argparse.Namespace) -> None:
         os.environ.setdefault("XLA_PYTHON_CLIENT_PREALLOCATE", "false")
     workers = Workers(options.jobs)
     try:
-        found = find(plan, options.dir, searches, forecast, workers.start, console.say)
+        with heeding_interrupts() as check:
+            found = find(
+                plan, options.dir, searches, forecast, workers.start, console.say, check
+            )
     except KeyboardInterrupt:
         print("stopped: started again, the search goes on", file=sys.stderr)
         sys.exit(130)

@@ -34,6 +34,7 @@ from testbed.sweeps.gather import gather
 Start = Callable[[Config, Path], Future]
 """Begins the run of a config in a folder; its result are the run's warnings."""
 
+POLL_SECONDS = 0.2
 _KILLED = (
     "a run's process was killed, perhaps for want of memory; --jobs 1 or lower "
     "--widths and --depths take less"
@@ -85,6 +86,7 @@ def find(
     forecast: Forecast,
     start: Start,
     say: Callable[[str], None],
+    check: Callable[[], None] = lambda: None,
 ) -> list[Found]:
     """Starts the runs that the searches ask for, and returns d*(n).
 
@@ -97,6 +99,7 @@ def find(
       forecast: of their cost; as many searches as it has jobs go on at a time.
       start: begins a run.
       say: told what is asked for and what was found.
+      check: called every `POLL_SECONDS`; what it raises ends the search.
 
     Raises:
       UserError: a run was refused.
@@ -122,7 +125,9 @@ def find(
                 folder = path / "points" / digest(flatten(config))
                 batch = config.train.seed
                 waiting[start(config, folder)] = one, step.depth, batch, folder
-        for future in wait(waiting, return_when=FIRST_COMPLETED).done:
+        ready = wait(waiting, POLL_SECONDS, return_when=FIRST_COMPLETED).done
+        check()
+        for future in ready:
             one, depth, batch, folder = waiting.pop(future)
             place = f"{one.name}, width {one.width}, depth {depth}"
             try:

@@ -1,4 +1,4 @@
-"""Leaving in order when SIGTERM comes, also in the middle of a computation."""
+"""Leaving in order when SIGTERM comes, also in the middle of a computation; Ctrl-C."""
 
 import contextlib
 import os
@@ -38,3 +38,24 @@ def leaving(last: Callable[[], None]) -> Iterator[None]:
         sender.close()
         thread.join()
         receiver.close()
+
+
+@contextlib.contextmanager
+def heeding_interrupts() -> Iterator[Callable[[], None]]:
+    """Ctrl-C is noted, and the function that is given raises KeyboardInterrupt for it.
+
+    Python's own handler raises it wherever the process is; in a callback of the garbage
+    collector, of which jax has one, it is dropped, and the process goes on.  Use it in
+    the main thread, and call the function a few times a second.
+    """
+    came = threading.Event()
+
+    def check() -> None:
+        if came.is_set():
+            raise KeyboardInterrupt
+
+    handler = signal.signal(signal.SIGINT, lambda *_: came.set())
+    try:
+        yield check
+    finally:
+        signal.signal(signal.SIGINT, handler)

@@ -16,7 +16,7 @@ from testbed.settings import count_of
 from testbed.surroundings import check_elsewhere
 from testbed.sweeps import slurm
 from testbed.sweeps.bayes import target_reached
-from testbed.sweeps.leaving import leaving
+from testbed.sweeps.leaving import heeding_interrupts, leaving
 from testbed.sweeps.slurm_script import script
 from testbed.sweeps.store import Point, Store, accidents, open_store
 from testbed.sweeps.work import Only, finish, index_filter, refuse, shard_filter
@@ -90,9 +90,13 @@ def _run_workers(store: Store, session: str, jobs: int, console: Console) -> Non
     began = time.perf_counter()
     before = store.states().count("done")
     try:
-        with Live(console=console.rich, auto_refresh=False) as live:
+        with (
+            heeding_interrupts() as check,
+            Live(console=console.rich, auto_refresh=False) as live,
+        ):
             shown = ""
             while workers.busy():
+                check()
                 table, line = _status(store, session, began, before)
                 if console.rich.is_terminal:
                     live.update(table, refresh=True)

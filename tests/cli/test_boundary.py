@@ -143,6 +143,23 @@ PLAN = (
 ).split()
 
 
+def test_ctrl_c_is_not_lost_in_a_finalizer(boundary, made_up, tmp_path):
+    """Python drops what is raised there: the search would go on to its end."""
+
+    class Dies:
+        def __del__(self):
+            signal.raise_signal(signal.SIGINT)
+
+    def interrupted(config, folder):
+        rising(config, folder)
+        Dies()
+
+    made_up(interrupted)
+    said = boundary("--dir", tmp_path / "b", *PLAN, check=130)
+    assert said.err == "stopped: started again, the search goes on\n"
+    assert len(list(tmp_path.glob("b/points/*"))) == 1
+
+
 def test_dir_alone_goes_on(boundary, made_up, tmp_path):
     """The folder keeps its plan; what is given with it has to agree."""
     folder = tmp_path / "b"

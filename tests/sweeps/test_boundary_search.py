@@ -87,7 +87,7 @@ class LastFirst(Lab):
         self.under_way.append((future, config, folder))
         return future
 
-    def wait(self, futures, return_when):
+    def wait(self, futures, timeout, return_when):
         if futures:
             future, config, folder = self.under_way.pop()
             self.outcome(config, folder)
