@@ -44,7 +44,7 @@ def off_variance(x, value):
 @pytest.mark.parametrize(("width", "depth"), [(1, 1), (1, 3), (2, 1)])
 def test_the_exact_product_law_of_narrow_networks(width, depth):
     """alpha = 0: mean and variance of the living, and how many die, with weights."""
-    x = layers_with_weights(KEY, 20_000, MLP(width=width, depth=depth)).log_norm[:, -1]
+    x = layers_with_weights(KEY, 40_000, MLP(width=width, depth=depth)).log_norm[:, -1]
     dead = x == -np.inf
     assert off(dead, dead_probability([width] * (depth + 1))) < 4
     x, law = x[~dead], mlp_log_norm(width, depth)
@@ -53,7 +53,7 @@ def test_the_exact_product_law_of_narrow_networks(width, depth):
     np.testing.assert_allclose([law.mean(), law.var()], [mean, var], rtol=1e-12)
     # The wide layers' mean -5/(2n) is not to be had here, nor another width's variance.
     assert off(x, -2.5 * depth / width) > 10
-    assert off_variance(x, mlp_log_norm(4 * width, depth).var()) > 6
+    assert off_variance(x, mlp_log_norm(4 * width, depth).var()) > 10
 
 
 def test_second_moment_of_a_layer_of_one_unit():
