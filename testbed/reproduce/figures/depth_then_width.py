@@ -212,5 +212,7 @@ def _draw(axes, seen: dict[int, Networks], depth: int) -> None:
     y, e = np.transpose([_kurtosis(s) for s in seen.values()])
     ax.errorbar(widths, y - 3, 2 * e, **points)
     ax.set(xlabel="width n", ylabel="kurtosis of a unit - 3", ylim=(1e-3, None))
+    ax.set_xticks(widths, list(map(str, widths)))
+    ax.tick_params(axis="x", which="minor", labelbottom=False)
     ax.set_title("distance from the Gaussian")
     ax.legend(loc="lower left")
