@@ -30,12 +30,11 @@ def over_seeds(fn: Callable, seeds: int, axis: str = "auto") -> Callable:
     Returns:
       A jitted function of (per_seed with leading axis, shared).
     """
-    if axis == "auto":
-        axis = "map" if jax.default_backend() == "cpu" else "vmap"
+    batched = batches_seeds(axis)
 
     def local(per_seed, shared):
         one = lambda s: fn(s, shared)
-        return jax.vmap(one)(per_seed) if axis == "vmap" else jax.lax.map(one, per_seed)
+        return jax.vmap(one)(per_seed) if batched else jax.lax.map(one, per_seed)
 
     devices = seed_devices(seeds)
     if len(devices) > 1:
@@ -43,6 +42,11 @@ def over_seeds(fn: Callable, seeds: int, axis: str = "auto") -> Callable:
         split, whole = PartitionSpec("seeds"), PartitionSpec()
         local = _shard_map(local, mesh=mesh, in_specs=(split, whole), out_specs=split)
     return jax.jit(local)
+
+
+def batches_seeds(axis: str) -> bool:
+    """Whether `over_seeds` makes one batched program of all seeds, for this `axis`."""
+    return axis == "vmap" or (axis == "auto" and jax.default_backend() != "cpu")
 
 
 def seed_devices(seeds: int) -> list:

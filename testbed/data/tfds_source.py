@@ -2,7 +2,8 @@
 
 `digits` is a TFDS builder of our own around the set bundled with scikit-learn.  It is
 built in a temporary folder and read back through `tfds.data_source`, so processes that
-start together cannot meet.
+start together cannot meet.  Where TFDS is not installed, the same arrays are taken
+without it.
 
 The sets of the TFDS catalogue are taken from
 1. a folder that TFDS prepared, if the data folder has one, in either of its formats;
@@ -18,6 +19,7 @@ fail.  All three ways give the same bits, see `RawImages`.
 import contextlib
 import functools
 import hashlib
+import importlib.util
 import io
 import logging
 import queue
@@ -36,6 +38,7 @@ from testbed.data import raw_files
 from testbed.data.dataset import RawImages, in_fixed_order
 from testbed.errors import UserError, one_line
 
+DIGITS_WHITE = 16  # the largest grey level of a digit
 PROBE_SECONDS = 4.0  # that a server may take to answer before we call it unreachable
 
 # `RawImages.checksum` of the files whose sha256 TFDS registers.  With these the same
@@ -59,6 +62,10 @@ def fetch(name: str, data_dir: Path, manual_dir: str) -> tuple[RawImages, bool]:
     Raises:
       UserError: the set is not here and cannot be fetched, or is damaged.
     """
+    if name == "digits" and importlib.util.find_spec("tensorflow_datasets") is None:
+        splits = bundled_digits()
+        classes = [str(digit) for digit in range(10)]
+        return RawImages.from_splits(*splits.values(), classes, DIGITS_WHITE), True
     with _quiet():
         import tensorflow_datasets as tfds
 
@@ -70,16 +77,32 @@ def fetch(name: str, data_dir: Path, manual_dir: str) -> tuple[RawImages, bool]:
     return _from_published_files(builder, data_dir, manual_dir)
 
 
-def digits_builder(data_dir: str | Path):
-    """A TFDS builder of scikit-learn's digits; it never imports TensorFlow.
+def bundled_digits() -> dict[str, tuple[np.ndarray, np.ndarray]]:
+    """Images (N, 8, 8, 1) and labels (N,) of scikit-learn's digits, by split.
 
-    1797 images of 8x8 pixels with grey levels 0 to 16.  The split is fixed: by the
-    sha256 of their pixels, the first 51 images of each class (52 of the classes 0 and
-    1) are the test set, 512 in all, and the other 1285 the training set.
+    1797 images with grey levels 0 to 16.  The split is fixed: by the sha256 of their
+    pixels, the first 51 images of each class (52 of the classes 0 and 1) are the test
+    set, 512 in all, and the other 1285 the training set.
 
     Source: E. Alpaydin and C. Kaynak, Optical Recognition of Handwritten Digits, UCI
     Machine Learning Repository, 1998, as bundled with scikit-learn (`load_digits`).
     """
+    from sklearn.datasets import load_digits
+
+    x, labels = load_digits(return_X_y=True)
+    images = x.astype(np.uint8).reshape(-1, 8, 8, 1)
+    images, labels = in_fixed_order(images, labels)
+    own = [np.flatnonzero(labels == c) for c in range(10)]
+    test = np.concatenate([i[: 51 + (c < 2)] for c, i in enumerate(own)])
+    train = np.setdiff1d(np.arange(len(labels)), test)
+    return {
+        "train": (images[train], labels[train]),
+        "test": (images[test], labels[test]),
+    }
+
+
+def digits_builder(data_dir: str | Path):
+    """A TFDS builder of `bundled_digits`; it never imports TensorFlow."""
     return _digits_class()(data_dir=str(data_dir), file_format="array_record")
 
 
@@ -105,18 +128,8 @@ def _digits_class():
             )
 
         def _split_generators(self, dl_manager):
-            from sklearn.datasets import load_digits
-
-            x, labels = load_digits(return_X_y=True)
-            images = x.astype(np.uint8).reshape(-1, 8, 8, 1)
-            images, labels = in_fixed_order(images, labels)
-            own = [np.flatnonzero(labels == c) for c in range(10)]
-            test = np.concatenate([i[: 51 + (c < 2)] for c, i in enumerate(own)])
-            train = np.setdiff1d(np.arange(len(labels)), test)
-            return {
-                "train": self._generate_examples(images[train], labels[train]),
-                "test": self._generate_examples(images[test], labels[test]),
-            }
+            splits = bundled_digits().items()
+            return {name: self._generate_examples(*pair) for name, pair in splits}
 
         def _generate_examples(self, images, labels):
             for i, (image, label) in enumerate(zip(images, labels, strict=True)):
@@ -129,7 +142,7 @@ def _digits() -> RawImages:
     with tempfile.TemporaryDirectory() as folder:
         builder = digits_builder(folder)
         builder.download_and_prepare()
-        return _read_prepared(builder, white=16)
+        return _read_prepared(builder, white=DIGITS_WHITE)
 
 
 def _from_published_files(builder, data_dir: Path, manual_dir: str):

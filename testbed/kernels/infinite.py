@@ -45,7 +45,6 @@ from models.resnet import HEADS
 from testbed.errors import RunError, UserError, check_name
 from testbed.kernels.memory import check_memory
 from testbed.kernels.recursion import relu_recursion
-from testbed.kernels.stax_kernel import stax_kernel
 from testbed.kernels.tiles import check_block_rows, take_rows, tiles
 
 ROUTES = ("auto", "neural_tangents", "recursion")
@@ -251,6 +250,8 @@ def _evaluate(x1, x2, alpha, lam, *, architecture, recursion, layers) -> Kernel:
     if recursion:
         nngp, ntk, kept = _by_recursion(x1, x2, alpha, lam, architecture, layers)
     else:
+        from testbed.kernels.stax_kernel import stax_kernel  # neural-tangents is heavy
+
         nngp, ntk, kept = stax_kernel(
             x1,
             x2,

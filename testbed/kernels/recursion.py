@@ -38,6 +38,7 @@ import jax.numpy as jnp
 
 # Squared ratio of H to G, or of G to H, below which the angle is round-off: 16 ulp.
 _COLLINEAR = (16 * 2.0**-52) ** 2
+_NUMBERS_AT_A_TIME = 2**26  # half a gibibyte, should a compiler not fuse them away
 
 
 def _relu(h, g):
@@ -111,9 +112,10 @@ def relu_recursion(
     # A bias is an input that all examples share.
     q1, norm1, u1 = _normalized(x1, b0)
     q2, norm2, u2 = _normalized(x2, b0)
-    # Squares of differences, not 2 - 2 <u, v>; row by row, not all (N1, N2, n_in).
+    # Squares of differences, not 2 - 2 <u, v>; a few rows at once, not (N1, N2, n_in).
     squares = lambda u: (jnp.sum((u - u2) ** 2, 1), jnp.sum((u + u2) ** 2, 1))
-    chord, co_chord = jax.lax.map(lambda u: squares(u[None]), u1)
+    rows = _rows_at_a_time(u2.size)
+    chord, co_chord = jax.lax.map(lambda u: squares(u[None]), u1, batch_size=rows)
     # Of a zero input p and S vanish, and only S = (G - H) / 2 has a derivative.
     zero = (q1 == 0)[:, None] | (q2 == 0)[None]
     odd = (co_chord - chord) / 2
@@ -137,6 +139,13 @@ def relu_recursion(
         covariance, t = _covariances(carry)
         nngp, ntk = covariance + b0, t + c_head * covariance + c_b
     return nngp, ntk, kept
+
+
+def _rows_at_a_time(others: int) -> int | None:
+    """Rows met with `others` numbers at once: one on a CPU, as many as fill a card."""
+    if jax.default_backend() == "cpu":
+        return None
+    return max(1, _NUMBERS_AT_A_TIME // others)
 
 
 def _normalized(x, bias_variance: float):

@@ -2,6 +2,7 @@
 
 from testbed.config import Config, SimulateConfig
 from testbed.data import names
+from testbed.devices import batches_seeds
 from testbed.errors import UserError
 from testbed.kernels.memory import USABLE, available_bytes, readable
 from testbed.sampling.stream import batch_size
@@ -40,14 +41,10 @@ def check_training_memory(
     check(*size, "its kernels take", 8 * 6 * examples**2)
     many = ("data.n_out", n_out) if synthetic and n_out > examples else size
     check(*many, "its outputs take", 8 * 3 * examples * n_out)
-    # Parameters, displacements, gradients and optimizer of all seeds; activations.
-    weights = m.width * (n_in + depth * m.width + n_out)
-    copies = t.seeds * (4 if t.optimizer == "gd" else 8) + 4
-    activations = 4 * (t.batch_size or d.train_size) * m.width * depth
     largest = max(("model.width", m.width), ("model.depth", depth),
                   ("train.seeds", t.seeds), key=lambda one: one[1])  # fmt: skip
     remedy = "lower model.width, model.depth or train.seeds"
-    check(*largest, "training takes", 4 * (weights * copies + activations), remedy)
+    check(*largest, "training takes", training_bytes(config, n_in, n_out), remedy)
     probes = config.kernel.probes
     layers = 8 * probes * m.width * (n_out + 1) * (depth + 2)
     check("kernel.probes", probes, "its kernels take", layers)
@@ -56,6 +53,23 @@ def check_training_memory(
     if t.loss == "cross_entropy" and t.optimizer != "adam":
         draws = config.kernel.draws
         check("kernel.draws", draws, "they take", 8 * 4 * draws * examples * n_out)
+
+
+def training_bytes(config: Config, n_in: int, n_out: int) -> int:
+    """Bytes of parameters, displacements, optimizer states and activations of a run.
+
+    Counted with XLA's memory_analysis: theta_0; states of networks and displacements,
+    and a new one while a step is taken; for every seed in flight, what a step makes of
+    parameters and keeps of activations.
+    """
+    m, t = config.model, config.train
+    depth = m.depth or 1
+    weights = m.width * (n_in + depth * m.width + n_out)
+    activations = (t.batch_size or config.data.train_size) * m.width * depth
+    in_flight = t.seeds if batches_seeds(config.run.seed_axis) else 1
+    states = {"momentum": 2, "adam": 3}.get(t.optimizer, 1)
+    copies = t.seeds * (1 + 3 * states) + 3.3 * in_flight
+    return int(4 * (weights * copies + 2.7 * activations * in_flight))
 
 
 def check_simulation_memory(config: SimulateConfig) -> None:

@@ -164,3 +164,16 @@ def test_depth_limit():
         assert np.abs(errors[1]).max() < 2e-3
         # Halved by doubling the depth; the next order is 1e-3 of it.
         np.testing.assert_allclose(np.divide(*errors), 2, rtol=1e-2)
+
+
+@pytest.mark.parametrize("room", [1, 40, 10**6])
+def test_rows_at_a_time_change_nothing(monkeypatch, room):
+    """Inputs one after another, as on a CPU, or many at once, as on a card: equal."""
+    x = np.random.default_rng(0).standard_normal((7, 3))
+    scales = jnp.full(3, 0.7)
+    one = relu_recursion(x, x[:5], scales, scales, head="relu")
+    monkeypatch.setattr("jax.default_backend", lambda: "gpu")
+    monkeypatch.setattr("testbed.kernels.recursion._NUMBERS_AT_A_TIME", room)
+    many = relu_recursion(x, x[:5], scales, scales, head="relu")
+    for a, b in zip(one[:2], many[:2], strict=True):
+        np.testing.assert_allclose(a, b, rtol=1e-14)
