@@ -176,11 +176,10 @@ def _floors(results: dict[str, Any]):
     ax.set_xscale("log")
     ax.axvline(1, color=style.INK, linewidth=1)
     ax.margins(x=0.12)
-    ax.set_xlabel("time / floor; the floor is the longest of operations, bytes moved "
-                  "and special functions at the rates measured here")  # fmt: skip
+    ax.set_xlabel("time / floor (the longest of operations, bytes, special functions)")
     for bound, color in (*colors.items(), ("special functions", style.INFINITE)):
         ax.barh(0, 0, color=color, label=f"bound by {bound}")
-    ax.legend(loc="upper center", bbox_to_anchor=(0.3, 1.0 + 0.6 / len(rows)), ncols=3)
+    figure.legend(loc="outside upper left", ncols=3)
     return figure
 
 

@@ -70,13 +70,15 @@ def run(record: Recorder) -> None:
     fields = {f.name: getattr(problem, f.name) for f in dataclasses.fields(Problem)}
     base = Cast(**fields)
     examples = config.data.train_size
+    truth: dict[str, Any] = {}
+    rows: dict[str, Row | None] = {}
+    flops = 7.0 * 2 * examples * width * (64 + depth * width + 10)
+    slowest = flops / record.floor.get("float64", float("inf"))
+    steps = max(5, min(steps, int(record.left() / 20 / max(slowest, 1e-9))))
     record.note(
         f"{config.model.kind} of width {width}, depth {depth}; {examples} examples of "
         f"digits; {steps} steps of gradient descent at a tenth of the critical rate"
     )
-    truth: dict[str, Any] = {}
-    rows: dict[str, Row | None] = {}
-    flops = 7.0 * 2 * examples * width * (64 + depth * width + 10)
     for name in QUICK if record.quick else PRECISIONS:
         precision, dtype = PRECISIONS[name]
         rate = "float64" if name == "float64" else "highest"

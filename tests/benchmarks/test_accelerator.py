@@ -119,7 +119,7 @@ def _children(pid: int) -> list[int]:
 
 
 def test_time_that_is_over_is_said(run):
-    """What there is no time for is skipped with a word, and the command ends in time."""
+    """What there is no time for is skipped with a word; the command ends in time."""
     start = time.time()
     process, out = run("--minutes", "0.3")
     printed, errors = process.communicate(timeout=600)
