@@ -112,7 +112,8 @@ def supervise(options: argparse.Namespace, wanted: list[str]) -> int:
     page.write(results, options.out)
     if not any(part["rows"] for part in results["parts"].values()):
         return child.returncode or 1
-    print(f"\n{page.largest_gap(results)}\nPage: {options.out / 'accelerator.html'}")
+    print(f"\n{page.largest_gap(results)}".rstrip())
+    print(f"Page: {options.out / 'accelerator.html'}")
     return 0
 
 

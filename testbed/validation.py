@@ -15,9 +15,9 @@ from testbed.config import (
 )
 from testbed.data import names
 from testbed.errors import UserError, check_name
+from testbed.kinds import BRANCH, KINDS, branch_weights, has_branch
 from testbed.settings import flatten
 
-MODELS = names.TEACHERS
 BRANCHES = ("depth_scaled", "fixed")
 HEADS = ("linear", "relu")
 ACTIVATIONS = ("relu", "identity", "tanh")
@@ -42,7 +42,7 @@ def validate(config: Config) -> Config:
     for name, value, valid in (
         ("data.name", d.name, names.SOURCES),
         ("data.normalize", d.normalize, names.NORMALIZATIONS),
-        ("data.teacher", d.teacher, MODELS),
+        ("data.teacher", d.teacher, KINDS),
         ("train.optimizer", t.optimizer, OPTIMIZERS),
         ("train.loss", t.loss, LOSSES),
         ("train.trained", t.trained, TRAINED),
@@ -79,7 +79,7 @@ def validate_simulation(config: SimulateConfig) -> SimulateConfig:
         rule = "the output's law is that of a linear head"
         raise UserError("model.head", m.head, rule, "use linear")
     model = _resolve(m)
-    if m.kind != "mlp" and branch_of(model) == 0:
+    if has_branch(m.kind) and branch_weights(model)[1] == 0:
         name = "lam" if m.branch == "fixed" else "exponent" if m.c else "c"
         rule = "without a branch nothing is random but the input layer"
         remedy = "give the branch a weight"
@@ -91,7 +91,7 @@ def _check_shared(config: Any, flat: Mapping[str, Any]) -> None:
     """What holds for model, run and wandb, whatever the command."""
     m = config.model
     for name, value, valid in (
-        ("model.kind", m.kind, MODELS),
+        ("model.kind", m.kind, KINDS),
         ("model.branch", m.branch, BRANCHES),
         ("model.head", m.head, HEADS),
         ("model.activation", m.activation, ACTIVATIONS),
@@ -156,10 +156,9 @@ def unused_simulation(config: SimulateConfig) -> list[str]:
 
 
 def _model_needs(m: ModelConfig) -> dict[str, tuple[bool, str]]:
-    if m.kind == "mlp":
-        why = (False, "model.kind=resnet or balanced")
-        branch = ("branch", "alpha", "lam", "c", "exponent", "normalized")
-        return {f"model.{name}": why for name in branch}
+    if not has_branch(m.kind):
+        why = (False, f"model.kind={' or '.join(filter(has_branch, KINDS))}")
+        return {f"model.{name}": why for name in BRANCH}
     fixed = (m.branch == "fixed", "model.branch=fixed")
     scaled = (m.branch == "depth_scaled", "model.branch=depth_scaled")
     needs = dict.fromkeys(("alpha", "lam"), fixed)
@@ -188,19 +187,13 @@ def _check_classes(d: DataConfig) -> None:
         raise UserError("data.n_out", d.n_out, rule, "use --data.n_out=2 or more")
 
 
-def branch_of(m: ModelConfig) -> float:
-    """lam of a model that has a depth; infinite beyond float64."""
-    if m.branch == "fixed":
-        return m.lam
-    assert m.depth is not None
-    try:
-        return m.c * m.depth**-m.exponent
-    except OverflowError:
-        return math.inf
-
-
 def _check_branch(m: ModelConfig) -> None:
-    depth, lam = m.depth or 1, branch_of(m)
+    depth, lam = m.depth or 1, m.lam
+    if m.branch == "depth_scaled":
+        try:
+            lam = branch_weights(dataclasses.replace(m, normalized=False))[1]
+        except OverflowError:
+            lam = math.inf
     limit = BOUNDS["model.lam"].most
     if m.branch == "depth_scaled" and not abs(lam) <= limit:
         rule = f"gives lam = c d^-exponent beyond {limit:g} at depth {depth}"

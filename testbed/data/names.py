@@ -16,9 +16,6 @@ SYNTHETIC_NAMES = ("linear", "network", "gp", "mixture")
 SOURCES = TFDS_NAMES + SYNTHETIC_NAMES
 """Values of `data.name`."""
 
-TEACHERS = ("mlp", "resnet", "balanced")
-"""Values of `data.teacher`: the model that `network` and the kernel of `gp` are of."""
-
 NORMALIZATIONS = ("image", "feature", "none")
 """Values of `data.normalize`."""
 

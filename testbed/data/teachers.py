@@ -2,30 +2,26 @@
 
 import functools
 import zlib
-from typing import TYPE_CHECKING
 
 import jax
 import jax.numpy as jnp
 import numpy as np
 
-from models import MLP, BalancedResNet, ResNet
 from testbed import numerics as _numerics  # noqa: F401
+from testbed.config import DataConfig, ModelConfig
 from testbed.data.dataset import Dataset
-from testbed.data.names import SYNTHETIC_NAMES, TEACHERS
+from testbed.data.names import SYNTHETIC_NAMES
 from testbed.data.prepare import encode, normalize
 from testbed.errors import RunError, UserError, check_name
-
-if TYPE_CHECKING:
-    from testbed.config import DataConfig
+from testbed.families import family
+from testbed.kinds import KINDS
 
 WIDTH, DEPTH = 64, 4  # of the network behind `network` and `gp`
 SEPARATION = 3.0  # distance of a mixture component's mean from the origin
 JITTER = 1e-8  # added to the diagonal of the GP's covariance, whose mean is 1
 
-_MODELS = {"mlp": MLP, "resnet": ResNet, "balanced": BalancedResNet}
 
-
-def teach(config: "DataConfig") -> Dataset:
+def teach(config: DataConfig) -> Dataset:
     """Draws inputs from a standard Gaussian in n_in dimensions, and targets for them.
 
     Inputs are normalised first (`normalize`), so that targets are functions of what a
@@ -49,7 +45,7 @@ def teach(config: "DataConfig") -> Dataset:
         be normalised.
     """
     check_name("data.name", config.name, SYNTHETIC_NAMES)
-    check_name("data.teacher", config.teacher, TEACHERS)
+    check_name("data.teacher", config.teacher, KINDS)
     if config.name == "mixture":
         return _mixture(config)
     x_train, x_test = (
@@ -73,11 +69,12 @@ def teach(config: "DataConfig") -> Dataset:
     )
 
 
-def network(config: "DataConfig"):
+def network(config: DataConfig):
     """The Flax module behind `network` and `gp`, in float64."""
-    return _MODELS[config.teacher](
-        width=WIDTH, depth=DEPTH, out_features=config.n_out, dtype=jnp.float64
-    )
+    kind = family(config.teacher)
+    model = ModelConfig(config.teacher, WIDTH, DEPTH, head=kind.head)
+    net = kind.network(model, config.n_out)
+    return net.clone(dtype=jnp.float64)
 
 
 def _linear(config, x):

@@ -63,9 +63,9 @@ def fetch(name: str, data_dir: Path, manual_dir: str) -> tuple[RawImages, bool]:
       UserError: the set is not here and cannot be fetched, or is damaged.
     """
     if name == "digits" and importlib.util.find_spec("tensorflow_datasets") is None:
-        splits = bundled_digits()
-        classes = [str(digit) for digit in range(10)]
-        return RawImages.from_splits(*splits.values(), classes, DIGITS_WHITE), True
+        split, classes = bundled_digits(), [str(digit) for digit in range(10)]
+        pair = split["train"], split["test"]
+        return RawImages.from_splits(*pair, classes, DIGITS_WHITE), True
     with _quiet():
         import tensorflow_datasets as tfds
 

@@ -11,7 +11,6 @@ import io
 import json
 import math
 from collections.abc import Sequence
-from fractions import Fraction
 from html import escape
 from pathlib import Path
 from typing import Any
@@ -21,6 +20,7 @@ import numpy as np
 from testbed.divergence.boundary import Boundary
 from testbed.divergence.scaling import LEAST_POINTS
 from testbed.errors import RunError
+from testbed.families import family
 from testbed.files import together
 from testbed.reports import style
 from testbed.reports.boundary_figures import draw_boundary, draw_levels
@@ -28,19 +28,12 @@ from testbed.reports.page import add_page, document, image, mathematics, table
 from testbed.sweeps.boundary import Found, Plan, end_text, law_text
 from testbed.sweeps.gather import MEASURES
 
-_FORMULAS = {
-    "vanilla": (
-        "z' = α z + λ √(2/n) W φ(z), α = λ = 1/√2",
-        "d* grows like n: with a fixed branch, corrections to the kernel go as d/n",
-    ),
-    "balanced": (
-        "z' = α z + λ √(2/n) W φ(s ⊙ z), α = λ = 1/√2, fixed random signs s = ±1",
-        "d* grows like n, as for vanilla",
-    ),
-    "depth_scaled": (
-        "as balanced, but α = {alpha}, λ = {lam}",
-        "no boundary that grows like n: corrections are O(1/n) at every depth",
-    ),
+_EXPECTED = {
+    "vanilla": "d* grows like n: with a fixed branch, corrections to the kernel go as "
+    "d/n",
+    "balanced": "d* grows like n, as for vanilla",
+    "depth_scaled": "no boundary that grows like n: corrections are O(1/n) at every "
+    "depth",
 }
 _MEANING = {
     "relative_distance": (
@@ -221,15 +214,16 @@ def _star_text(b: Boundary) -> str:
 
 
 def _meaning(plan: Plan, found: Sequence[Found]) -> str:
-    base = plan.config("depth_scaled", plan.widths[0], plan.depths[0]).model
-    power = Fraction(base.exponent).limit_denominator(100)
-    lam = f"{base.c:g} d^(−{power})" if base.c != 1 else f"d^(−{power})"
-    alpha = "√(1 − λ²)" if base.normalized else "1"
-    kinds = ""
-    for one in found:
-        formula, expected = _FORMULAS[one.name]
-        block = mathematics(formula.format(alpha=alpha, lam=lam))
-        kinds += f"<dt>{one.name}</dt><dd>{block}. Expected: {escape(expected)}.</dd>"
+    models = {
+        one.name: plan.config(one.name, plan.widths[0], plan.depths[0]).model
+        for one in found
+    }
+    kinds = "".join(
+        f"<dt>{name}</dt><dd>{mathematics(family(model.kind).formula(model))}. "
+        f"Expected: {escape(_EXPECTED[name])}.</dd>"
+        for name, model in models.items()
+    )
+    phi = ", ".join(sorted({model.activation for model in models.values()}))
     side = "above" if plan.rises else "below"
     text = (
         f"<p>{escape(_MEANING[plan.measure])}</p><p>For each width n, d* is the depth "
@@ -240,7 +234,7 @@ def _meaning(plan: Plan, found: Sequence[Found]) -> str:
         "divergence: see the warnings on the console and compare with a lower "
         "train.lr_fraction.</p>"
     )
-    return f"{text}<p>A block, z to z', with φ = {base.activation}:</p><dl>{kinds}</dl>"
+    return f"{text}<p>A block, z to z', with φ = {phi}:</p><dl>{kinds}</dl>"
 
 
 def _figure(png: bytes, title: str, caption: str) -> str:

@@ -5,8 +5,9 @@ from matplotlib.axes import Axes
 
 from testbed.config import Config
 from testbed.divergence import log_norm
-from testbed.laws import LayerLaw, layer_law
-from testbed.networks import branch_scaling
+from testbed.families import NoLaw, family
+from testbed.kinds import KINDS
+from testbed.laws import LayerLaw
 from testbed.reports import captions, style
 from testbed.reports.drawing import (
     Drawing,
@@ -26,7 +27,8 @@ GROUPS = {"input": "#E69F00", "blocks": style.FINITE, "head": "#CC79A7"}
 def layers(record: Record) -> Drawing:
     """Log-norm, active fraction and gradient norm of every layer, start and end."""
     figure, (axes,) = page(record, 1, 3, 4.2)
-    law = initial_law(record)
+    found = initial_law(record)
+    law = None if isinstance(found, NoLaw) else found
     moments = [
         (0, "at t = 0", {"color": style.START, "linestyle": (0, (5, 2))}),
         (-1, f"at t = {record.times[-1]:.3g}", {"color": style.FINITE}),
@@ -43,7 +45,8 @@ def layers(record: Record) -> Drawing:
     if drawn:
         legend_below(figure, drawn[0])
     measured = record.at(0, "finite/layers/squared_norm") is not None
-    caption = captions.layers(record, _no_law(record), measured)
+    missing = found.reason if isinstance(found, NoLaw) else ""
+    caption = captions.layers(record, missing, measured)
     return Drawing("layers", "Layer by layer", caption, figure)
 
 
@@ -71,32 +74,19 @@ def movement(record: Record) -> Drawing:
     return Drawing(name, title, captions.movement(record), figure)
 
 
-def initial_law(record: Record) -> LayerLaw | None:
-    """What theory predicts of this run's networks at t = 0, or None."""
-    if _no_law(record):
-        return None
+def initial_law(record: Record) -> LayerLaw | NoLaw:
+    """What theory predicts of this run's networks at t = 0, or why it does not."""
+    kind = record.config["model.kind"]
+    if kind not in KINDS:  # of a version that has more of them
+        return NoLaw(f"this version knows no networks of kind {kind}")
     model = override(Config(), known(record.config)).model
-    depth = int(record.config["model.depth"])
-    alpha, lam = 0.0, 1.0  # the MLP
-    if model.kind != "mlp":
-        alpha, lam = (float(v[0]) for v in branch_scaling(model).at_depth(depth))
-    return layer_law(model.width, depth, alpha, lam, model.kind == "balanced")
+    return family(kind).layer_law(model, int(record.config["model.depth"]))
 
 
 def known(config: dict) -> dict:
     """The settings that this version of the program has."""
     types = field_types(Config)
     return {name: value for name, value in config.items() if name in types}
-
-
-def _no_law(record: Record) -> str:
-    """Why there is no law for these networks; empty if there is one."""
-    c = record.config
-    if c["model.activation"] != "relu":
-        return f"it is known for ReLU, and the activation is {c['model.activation']}"
-    if c["model.bias_std"] != 0:
-        return "it is known for networks without biases"
-    return ""
 
 
 def _log_norms(ax: Axes, record: Record, moments, law: LayerLaw | None) -> None:

@@ -10,9 +10,9 @@ import numpy as np
 
 from testbed.config import SimulateConfig
 from testbed.errors import UserError
+from testbed.families import family, required
 from testbed.files import together
-from testbed.laws.norms import EXACT, GAUSSIAN, LOG_GAUSSIAN, norm_laws
-from testbed.networks import branch_weights
+from testbed.laws.norms import EXACT, GAUSSIAN, LOG_GAUSSIAN
 from testbed.reports import style
 from testbed.reports.page import add_page, document, image, mathematics, table
 from testbed.runs.folder import RunFolder
@@ -107,19 +107,17 @@ def _axes(columns: int, rows: int, height: float, title: str):
 def _describe(config: SimulateConfig) -> str:
     m = config.model
     assert m.depth is not None
-    alpha, lam = branch_weights(m)
-    return (
-        f"{m.kind}, width {m.width}, depth {m.depth} (d/n = {m.depth / m.width:.3g}), "
-        f"alpha = {alpha:.4g}, lam = {lam:.4g}; {config.samples:,} networks"
-    )
+    size = f"depth {m.depth} (d/n = {m.depth / m.width:.3g})"
+    weights = [f"{name} = {w:.4g}" for name, w in family(m.kind).weights(m).items()]
+    said = ", ".join([m.kind, f"width {m.width}", size, *weights])
+    return f"{said}; {config.samples:,} networks"
 
 
 def _density(config: SimulateConfig, folder: RunFolder, rows):
     m = config.model
     assert m.depth is not None
     figure, axes = _axes(2, 2, 6.2, _describe(config))
-    weights = branch_weights(m)
-    laws = norm_laws(m.width, m.depth, *weights, config.n_out, m.kind == "balanced")
+    laws = required(family(m.kind).norm_laws(m, config.n_out), m.kind)
     arrays = folder.read_arrays("histograms.npz")
     for column, (name, label) in enumerate(LABELS.items()):
         edges, counts = arrays[f"{name}/edges"], arrays[f"{name}/counts"]

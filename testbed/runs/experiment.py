@@ -20,9 +20,9 @@ from testbed.dynamics.clock import (
 from testbed.dynamics.infinite import LimitKernels, gp_posterior
 from testbed.dynamics.problem import Problem
 from testbed.errors import RunError, UserError
+from testbed.families import family
 from testbed.kernels import infinite_kernel
 from testbed.kernels.readout import readout_ntk
-from testbed.networks import build_network
 from testbed.runs.memory import check_training_memory
 
 
@@ -68,11 +68,11 @@ def prepare(config: Config, say: Callable[[str], None]) -> Experiment:
     n, c = dataset.y_train.shape
     check_training_memory(config, dataset.n_in, c)
     _check_probes(config, dataset)
-    net = build_network(config.model, c)
+    kind = family(config.model.kind)
+    net = kind.network(config.model, c)
+    x_train, x_test = kind.arrange(dataset.x_train), kind.arrange(dataset.x_test)
     say("computing the infinite-width kernels")
-    inputs = np.concatenate([dataset.x_train, dataset.x_test])
-    flat = inputs.reshape(len(inputs), -1).astype(np.float64)
-    kernel = infinite_kernel(net)(flat)
+    kernel = infinite_kernel(net)(np.concatenate([x_train, x_test]).astype(np.float64))
     ntk = kernel.ntk
     if config.train.trained == "readout":
         ntk = readout_ntk(net, kernel.nngp)
@@ -86,20 +86,20 @@ def prepare(config: Config, say: Callable[[str], None]) -> Experiment:
     schedule = batch_schedule(keys["batches"], clock.steps, n, config.train.batch_size)
     t = config.train
     problem = Problem(
-        net,
-        dataset.x_train.reshape(n, -1),
-        dataset.y_train,
-        dataset.x_test.reshape(len(dataset.x_test), -1),
-        clock,
-        keys["networks"],
-        t.seeds,
-        t.loss,
-        t.optimizer,
-        schedule,
-        t.center,
-        t.trained,
-        config.run.seed_axis,
-        t.precision,
+        net=net,
+        x_train=x_train,
+        y_train=dataset.y_train,
+        x_test=x_test,
+        clock=clock,
+        key=keys["networks"],
+        seeds=t.seeds,
+        loss=t.loss,
+        optimizer=t.optimizer,
+        schedule=schedule,
+        center=t.center,
+        trained=t.trained,
+        seed_axis=config.run.seed_axis,
+        precision=t.precision,
     )
     say("initializing the networks")
     finite = Finite(problem, config.kernel.probes)

@@ -4,6 +4,7 @@ from testbed.config import Config, SimulateConfig
 from testbed.data import names
 from testbed.devices import batches_seeds
 from testbed.errors import UserError
+from testbed.families import family
 from testbed.kernels.memory import USABLE, available_bytes, readable
 from testbed.sampling.stream import batch_size
 
@@ -46,7 +47,8 @@ def check_training_memory(
     remedy = "lower model.width, model.depth or train.seeds"
     check(*largest, "training takes", training_bytes(config, n_in, n_out), remedy)
     probes = config.kernel.probes
-    layers = 8 * probes * m.width * (n_out + 1) * (depth + 2)
+    kept = family(m.kind).counts(m, n_in, n_out).activations + 2 * m.width
+    layers = 8 * probes * (n_out + 1) * kept
     check("kernel.probes", probes, "its kernels take", layers)
     if t.batch_size:
         check("train.steps", t.steps, "its batches take", 8 * t.steps * t.batch_size)
@@ -62,14 +64,13 @@ def training_bytes(config: Config, n_in: int, n_out: int) -> int:
     and a new one while a step is taken; for every seed in flight, what a step makes of
     parameters and keeps of activations.
     """
-    m, t = config.model, config.train
-    depth = m.depth or 1
-    weights = m.width * (n_in + depth * m.width + n_out)
-    activations = (t.batch_size or config.data.train_size) * m.width * depth
+    t = config.train
+    counts = family(config.model.kind).counts(config.model, n_in, n_out)
+    activations = (t.batch_size or config.data.train_size) * counts.activations
     in_flight = t.seeds if batches_seeds(config.run.seed_axis) else 1
     states = {"momentum": 2, "adam": 3}.get(t.optimizer, 1)
     copies = t.seeds * (1 + 3 * states) + 3.3 * in_flight
-    return int(4 * (weights * copies + 2.7 * activations * in_flight))
+    return int(4 * (counts.parameters * copies + 2.7 * activations * in_flight))
 
 
 def check_simulation_memory(config: SimulateConfig) -> None:

@@ -9,11 +9,9 @@ import numpy as np
 
 from testbed.config import SimulateConfig
 from testbed.errors import RunError, UserError
+from testbed.families import family, required
 from testbed.laws.agreement import Agreement, Comparison, Sample, compare
-from testbed.laws.gaussian import gaussian_log_norm
-from testbed.laws.log_gaussian import layer_law
-from testbed.laws.norms import NormLaws, norm_laws
-from testbed.networks import branch_weights, build_network
+from testbed.laws.norms import NormLaws
 from testbed.runs.checkpoints import Checkpoints
 from testbed.runs.console import Console
 from testbed.runs.digests import Records
@@ -37,11 +35,9 @@ def run_simulation(config: SimulateConfig, console: Console) -> dict[str, Any]:
       RunError: the run had to stop; everything recorded is kept.
     """
     m = config.model
-    assert m.depth is not None  # a validated config has one
     check_simulation_memory(config)
-    laws = norm_laws(  # before there is a folder: it may refuse the config
-        m.width, m.depth, *branch_weights(m), config.n_out, m.kind == "balanced"
-    )
+    # Before there is a folder: they may refuse the config.
+    laws = required(family(m.kind).norm_laws(m, config.n_out), m.kind)
     folder = open_folder(config, "simulate")
     try:
         stored = finished(folder) if folder.resumed else None
@@ -68,11 +64,11 @@ def _run_in(
     assert m.depth is not None  # a validated config has one
     note_environment(folder, describe())
     (folder.path / "summary.json").unlink(missing_ok=True)  # it is not over yet
-    alpha, lam = branch_weights(m)
     ratio = f"d/n = {m.depth / m.width:.3g}"
+    weights = [f"{name} = {w:.4g}" for name, w in family(m.kind).weights(m).items()]
     console.print(
         f"Drawing {config.samples:,} networks at initialization: {m.kind}, width "
-        f"{m.width}, depth {m.depth} ({ratio}), alpha = {alpha:.4g}, lam = {lam:.4g}\n"
+        f"{m.width}, depth {', '.join([f'{m.depth} ({ratio})', *weights])}\n"
         f"Recording in {folder.path}\n"
     )
     tracker = Tracker(config, folder, axis="layer")
@@ -103,7 +99,8 @@ def _draw(
     folder: RunFolder, config: SimulateConfig, laws: NormLaws, console: Console
 ) -> tuple[LayerMoments, dict[str, Histogram]]:
     """Draws all networks, a call of the program at a time, saving as it goes."""
-    sampler = LayerSampler(build_network(config.model, config.n_out), config.antithetic)
+    net = family(config.model.kind).network(config.model, config.n_out)
+    sampler = LayerSampler(net, config.antithetic)
     key = jax.random.key(config.seed)
     histograms: dict[str, Histogram] = {}
     seconds = config.run.checkpoint_seconds
@@ -175,8 +172,8 @@ def layer_rows(config: SimulateConfig, moments: LayerMoments) -> list[dict[str, 
     """One row a layer: measured, and what theory has for it."""
     m = config.model
     assert m.depth is not None
-    alpha, lam = branch_weights(m)
-    law = layer_law(m.width, m.depth + 1, alpha, lam, m.kind == "balanced")
+    kind = family(m.kind)
+    law = required(kind.layer_law(m, m.depth + 1), m.kind)
     layers = np.arange(m.depth + 1)
     columns: dict[str, np.ndarray] = {"alive": moments.log_norm.count}
     for name in ("log_norm", "activation_ratio", "active_fraction"):
@@ -195,7 +192,7 @@ def layer_rows(config: SimulateConfig, moments: LayerMoments) -> list[dict[str, 
         "activation_ratio/law": law.activation_ratio,
         "active_fraction/law": law.active_fraction,
     }
-    gaussian = gaussian_log_norm(m.width, layers, alpha, lam)
+    gaussian = required(kind.width_law(m, layers), m.kind)
     columns["log_norm/gaussian/mean"] = gaussian.mean()
     columns["log_norm/gaussian/var"] = gaussian.var()
     return [

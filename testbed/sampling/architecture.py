@@ -1,7 +1,9 @@
 """What the law of a network at initialization depends on."""
 
+import functools
 from typing import NamedTuple
 
+import flax.linen as nn
 import jax
 import numpy as np
 
@@ -41,21 +43,38 @@ class Scales(NamedTuple):
     lam: jax.Array
 
 
-def describe(net: MLP | ResNet) -> tuple[Architecture, Scales]:
+@functools.singledispatch
+def describe(net: nn.Module) -> tuple[Architecture, Scales]:
     """Splits a network into what is compiled and what is an argument.
 
     Raises:
-      UserError: a width, depth or number of outputs below 1 or not whole, an unknown
-        name, or a branch scaling that is not finite, does not fit the depth, or is 0
-        for both skip and branch in a layer.
+      UserError: a network that cannot be drawn without its weights; a width, depth or
+        number of outputs below 1 or not whole, an unknown name, or a branch scaling
+        that is not finite, does not fit the depth, or is 0 for both skip and branch in
+        a layer.
     """
+    rule = "cannot be drawn in law without its weights"
+    remedy = "use MLP, ResNet or BalancedResNet, or register one with describe"
+    raise UserError("model", type(net).__name__, rule, remedy)
+
+
+@describe.register
+def _of_mlp(net: MLP) -> tuple[Architecture, Scales]:
+    return _dense(net, BranchScaling.fixed(0.0, 1.0), signed=False)
+
+
+@describe.register
+def _of_resnet(net: ResNet) -> tuple[Architecture, Scales]:
+    return _dense(net, net.branch, net.signed)
+
+
+def _dense(net: MLP | ResNet, branch: BranchScaling, signed: bool):
+    """Of square dense layers, with or without a skip."""
     sizes = [whole(k, getattr(net, k)) for k in ("width", "depth", "out_features")]
     width, depth, out_features = sizes
     bias_std = number("bias_std", net.bias_std, 0)
     check_name("head", net.head, HEADS)
     check_name("activation", net.activation, ACTIVATIONS)
-    mlp = isinstance(net, MLP)
-    branch = BranchScaling.fixed(0.0, 1.0) if mlp else net.branch
     try:
         alpha, lam = branch.at_depth(depth)
     except ValueError as error:
@@ -66,7 +85,6 @@ def describe(net: MLP | ResNet) -> tuple[Architecture, Scales]:
     if not np.any([alpha, lam], axis=0).all():
         rule = "alpha and lam are both 0 in a layer: the network is constant"
         raise UserError("branch", branch, rule, "give lam or alpha a value")
-    signed = not mlp and net.signed
     shape = Architecture(
         width, depth, out_features, net.head, net.activation, bias_std, signed
     )

@@ -4,11 +4,12 @@ import dataclasses
 from collections.abc import Callable
 from typing import NamedTuple
 
+import flax.linen as nn
 import jax
 import jax.numpy as jnp
 import numpy as np
 
-from models import MLP, BalancedResNet, BranchScaling, ResNet
+from models import BalancedResNet, BranchScaling, ResNet
 from testbed.arguments import numbers, whole
 from testbed.sampling.architecture import describe
 from testbed.sampling.forward import Layer, forward
@@ -109,7 +110,7 @@ class LayerSampler:
         statistic is odd in z: the standard error of the mean active fraction falls.
     """
 
-    net: MLP | ResNet
+    net: nn.Module
     antithetic: bool = False
 
     def chunks(self, key: jax.Array, samples: int, start: int = 0):

@@ -15,10 +15,13 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 import numpy as np
 from scipy import optimize
 
+from testbed.config import Config
 from testbed.divergence.boundary import Run, search
+from testbed.errors import UserError
+from testbed.families import family
 from testbed.runs.folder import RunFolder
 from testbed.runs.parsing import Damaged
-from testbed.settings import flatten
+from testbed.runs.stored import read_config
 from testbed.sweeps.boundary import Plan
 
 if TYPE_CHECKING:
@@ -71,10 +74,10 @@ class Forecast:
             try:
                 summary = folder.read_json("summary.json") or {}
                 seconds = summary.get("seconds", {}).get("total")
-                config = folder.read_json("config.json")
-                if summary.get("status") == "done" and seconds and config:
+                if summary.get("status") == "done" and seconds:
+                    config = read_config(folder.path, Config)
                     self._timings.append((work(config), float(seconds)))
-            except (Damaged, LookupError, TypeError, AttributeError):
+            except (Damaged, UserError, LookupError, TypeError, AttributeError):
                 continue  # named where its numbers would be used
 
     @property
@@ -105,8 +108,7 @@ class Forecast:
         """Work of a run at each depth of the grid, (depths,)."""
         if (name, width) not in self._worked:
             configs = [self.plan.config(name, width, d) for d in self.plan.depths]
-            works = np.array([work(flatten(config)) for config in configs])
-            self._worked[name, width] = works
+            self._worked[name, width] = np.array([work(config) for config in configs])
         return self._worked[name, width]
 
     def _counts(self, measured: Mapping[int, Sequence[float]]) -> np.ndarray:
@@ -144,12 +146,12 @@ class Forecast:
         return sign * self._slopes * np.log(depth / self._stars)
 
 
-def work(config: Mapping[str, Any]) -> float:
-    """What the seconds of a run grow with; what is done on n units counts as 128 n."""
-    examples = config["train.batch_size"] or config["data.train_size"]
-    passes = config["train.steps"] * config["train.seeds"] * examples
-    n = config["model.width"]
-    return passes * config["model.depth"] * (n**2 + 128 * n)
+def work(config: Config) -> float:
+    """What the seconds of a run grow with; an activation counts as 128 parameters."""
+    t = config.train
+    passes = t.steps * t.seeds * (t.batch_size or config.data.train_size)
+    counts = family(config.model.kind).counts(config.model, 0, 0)
+    return passes * (counts.parameters + 128 * counts.activations)
 
 
 def pace(timings: Sequence[tuple[float, float]]) -> tuple[float, float]:

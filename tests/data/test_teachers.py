@@ -4,8 +4,9 @@ import numpy as np
 import pytest
 
 from testbed.data import load
-from testbed.data.names import SYNTHETIC_NAMES, TEACHERS
+from testbed.data.names import SYNTHETIC_NAMES
 from testbed.data.teachers import SEPARATION
+from testbed.kinds import KINDS
 
 
 def _small(config, **fields):
@@ -42,7 +43,7 @@ def _relative_residual(data):
 def test_linear_teacher_is_linear(config):
     """Least squares leaves nothing of a linear teacher, and much of a network."""
     assert _relative_residual(_small(config, name="linear")) < 1e-6  # float32 targets
-    for teacher in TEACHERS:
+    for teacher in KINDS:
         assert _relative_residual(_small(config, name="network", teacher=teacher)) > 0.1
 
 
@@ -68,7 +69,7 @@ def test_linear_teacher_is_gaussian(config):
 
 def test_teacher_kinds_differ(config):
     """The three models are three teachers on the same inputs."""
-    sets = [_small(config, name="network", teacher=t) for t in TEACHERS]
+    sets = [_small(config, name="network", teacher=t) for t in KINDS]
     assert len({d.x_train.tobytes() for d in sets}) == 1
     assert len({d.y_train.tobytes() for d in sets}) == 3
 

@@ -1,9 +1,12 @@
 """Every line in a figure is the number that was recorded."""
 
+import dataclasses
+
 import matplotlib.colors
 import numpy as np
 import pytest
 
+from testbed.families import NoLaw
 from testbed.laws import layer_law
 from testbed.reports import load_record, style
 from testbed.reports.drawing import TimeAxis, round_numbers
@@ -190,24 +193,31 @@ def test_layers_and_their_law(figures, usual):
             {"model.branch": "fixed", "model.alpha": 0.6, "model.lam": 0.8},
             (0.6, 0.8, True),
         ),
-        ({"model.activation": "tanh"}, None),
-        ({"model.bias_std": 0.1}, None),
+        ({"model.activation": "tanh"}, "it is known for ReLU, and the activation is"),
+        ({"model.bias_std": 0.1}, "it is known for networks without biases"),
     ],
 )
 def test_which_law_belongs_to_a_run(make_run, settings, expected):
-    """The law follows model kind and branch; without a law there is none drawn."""
+    """The law is that of kind and branch; where there is none, the figure says why."""
     record = load_record(make_run(steps=(0,), settings=settings).path)
     law = initial_law(record)
-    if expected is None:
-        assert law is None
+    if isinstance(expected, str):
+        assert isinstance(law, NoLaw) and expected in law.reason
         (drawing,) = (d for d in draw(record) if d.name == "layers")
-        assert "No theory" in drawing.caption.shown
+        assert f"No theory is drawn: {law.reason}" in drawing.caption.shown
         assert not lines(drawing.figure.axes[0], "theory at t = 0, mean")
         return
     wanted = layer_law(WIDTH, DEPTH, *expected)
-    assert law is not None
+    assert not isinstance(law, NoLaw)
     np.testing.assert_allclose(law.log_norm_mean, wanted.log_norm_mean, atol=1e-6)
     np.testing.assert_allclose(law.log_norm_var, wanted.log_norm_var, rtol=1e-6)
+
+
+def test_a_kind_of_another_version_has_no_law(record):
+    """A run of a kind that is not known here is given no law of those that are."""
+    config = record.config | {"model.kind": "of_tomorrow"}
+    law = initial_law(dataclasses.replace(record, config=config))
+    assert isinstance(law, NoLaw) and "no networks of kind of_tomorrow" in law.reason
 
 
 def test_parameters(figures, record):

@@ -75,7 +75,7 @@ def test_the_scale_of_lazy_scale_is_the_outputs():
     """Without skips f is homogeneous in lam: lam^4 goes from a = 1/4 to a = 8."""
     import jax
 
-    from testbed.networks import build_network
+    from testbed.families import family
 
     sweep = read_sweep(next(file for file in FILES if file.stem == "lazy_scale"))
     x = jax.random.normal(jax.random.key(1), (5, 6))
@@ -83,7 +83,8 @@ def test_the_scale_of_lazy_scale_is_the_outputs():
     points = list(grid(sweep))
     for settings in (points[0], points[-2]):
         assert settings["model.width"] == 16
-        network = build_network(config_of(sweep, settings).model, 3)
+        model = config_of(sweep, settings).model
+        network = family(model.kind).network(model, 3)
         variables = jax.jit(network.init)(jax.random.key(0), x)
         outputs.append(jax.jit(network.apply)(variables, x))
     np.testing.assert_allclose(outputs[1], 32 * outputs[0], rtol=1e-4, atol=1e-6)

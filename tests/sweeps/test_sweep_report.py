@@ -7,10 +7,11 @@ import numpy as np
 import pytest
 
 from testbed.errors import RunError, UserError
+from testbed.families.family import BETA, DISPERSION, INTERLAYER
 from testbed.files import Together
 from testbed.reports.sweeps.dependence import axes_of, lines
 from testbed.reports.sweeps.groups import collapses, fits, groups_of
-from testbed.reports.sweeps.laws import BETA, DISPERSION, INTERLAYER, at_initialization
+from testbed.reports.sweeps.laws import at_initialization
 from testbed.reports.sweeps.ranks import ranks, strongest
 from testbed.reports.sweeps.write import write_sweep_report
 from testbed.runs.folder import RunFolder

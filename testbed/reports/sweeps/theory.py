@@ -6,7 +6,7 @@ import numpy as np
 
 from testbed.reports import style
 from testbed.reports.sweeps.groups import EXPECTED, Group, largest_grids, median
-from testbed.reports.sweeps.laws import BETA, DISPERSION, INTERLAYER, at_initialization
+from testbed.reports.sweeps.laws import at_initialization
 from testbed.reports.sweeps.maps import heat_maps
 from testbed.reports.sweeps.picture import (
     Picture,
@@ -24,7 +24,7 @@ def pictures(groups: Sequence[Group]) -> list[Picture]:
     """Maps of the laws on the axes of the divergence map, and measures against laws."""
     grids = largest_grids(groups)
     laws = [at_initialization(g.settings, g.widths, g.depths) for g in grids]
-    names = [n for n in (BETA, DISPERSION, INTERLAYER) if any(n in x for x in laws)]
+    names = list(dict.fromkeys(name for found in laws for name in found))
     if not names:
         return []
     columns = {

@@ -1,0 +1,31 @@
+"""Fully connected networks: the residual recursion without a skip."""
+
+from typing import ClassVar
+
+import flax.linen as nn
+
+from models import MLP
+from testbed.config import ModelConfig
+from testbed.families.residual import DenseFamily
+
+
+class MLPFamily(DenseFamily):
+    """alpha = 0 and lam = 1, whatever settings of branches say."""
+
+    head: ClassVar[str] = "relu"  # d + 1 hidden layers, as usual
+    signed = False
+
+    def network(self, m: ModelConfig, n_out: int) -> nn.Module:
+        """The module."""
+        return MLP(**self.common(m, n_out))
+
+    def pair(self, m: ModelConfig) -> tuple[float, float]:
+        """(0, 1)."""
+        return 0.0, 1.0
+
+    def formula(self, m: ModelConfig) -> str:
+        """Of a layer."""
+        return "z' = √(2/n) W φ(z)"
+
+
+FAMILY = MLPFamily()
