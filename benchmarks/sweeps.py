@@ -47,8 +47,9 @@ def work(folder: Path, pieces: list[list[int]], log: Path) -> None:
     """One process: these points, piece after piece; adds a line of measures to log."""
     import jax
 
-    from testbed.sweeps.store import open_store
-    from testbed.sweeps.work import index_filter, work
+    from testbed.programs import PROGRAMS
+    from testbed.sweeps.queue.store import open_store
+    from testbed.sweeps.queue.work import index_filter, work
 
     measures = {"compile": 0.0, "trace": 0.0, "compiled": 0, "read": 0}
 
@@ -64,14 +65,14 @@ def work(folder: Path, pieces: list[list[int]], log: Path) -> None:
     jax.monitoring.register_event_listener(happened)
     store = open_store(None, folder)
     for piece in pieces:
-        work(store, "benchmark", index_filter(piece))
+        work(store, "benchmark", PROGRAMS, index_filter(piece))
     with open(log, "a") as file:
         file.write(json.dumps(measures) + "\n")
 
 
 def clock(sweep: Path, processes: list[list[list[int]]], cache: bool):
     """Runs processes, each with pieces of points, one after another; means a point."""
-    from testbed.sweeps.store import open_store
+    from testbed.sweeps.queue.store import open_store
 
     folder, log = sweep.with_name("dir"), sweep.with_name("log")
     store = open_store(sweep, folder)

@@ -31,9 +31,10 @@ def main() -> None:
     add("--dry", action="store_true", help="say what it costs, and stop")
     options = parser.parse_args()
     with guarded("run again to go on"):
+        from testbed.reports.boundary import write_boundary
         from testbed.sweeps.boundary_run import run
 
-        run(options)
+        run(options, write_boundary)
 
 
 if __name__ == "__main__":

@@ -16,7 +16,7 @@ def main() -> None:
     parser.add_argument("--out", type=Path, help="where to write; the first folder")
     options = parser.parse_args()
     with guarded("run again"):
-        from testbed.sweeps.report import report
+        from testbed.reports.sweeps.report import report
 
         report(options.dirs, options.out or options.dirs[0])
 

@@ -12,12 +12,9 @@ from testbed.config import SimulateConfig
 
 def run(config: SimulateConfig) -> None:
     """Runs the simulation; heavy imports come only now."""
-    from testbed.compiled import keep_compiled
-    from testbed.runs.console import Console
-    from testbed.runs.simulation import run_simulation
+    from testbed.programs import simulate
 
-    keep_compiled(config.run.compile_cache)
-    run_simulation(config, Console())
+    simulate(config)
 
 
 if __name__ == "__main__":

@@ -35,9 +35,10 @@ def main() -> None:
     add("--submitit", metavar="KEY=VALUE", nargs="*", help="submit shards by submitit")
     options = parser.parse_args()
     with guarded("run again to go on"):
+        from testbed.programs import PROGRAMS
         from testbed.sweeps.run import run
 
-        run(options)
+        run(options, PROGRAMS)
 
 
 if __name__ == "__main__":

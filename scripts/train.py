@@ -11,12 +11,9 @@ from testbed.config import Config
 
 def run(config: Config) -> None:
     """Runs the main job; heavy imports come only now."""
-    from testbed.compiled import keep_compiled
-    from testbed.runs.console import Console
-    from testbed.runs.job import run_job
+    from testbed.programs import train
 
-    keep_compiled(config.run.compile_cache)
-    run_job(config, Console())
+    train(config)
 
 
 if __name__ == "__main__":

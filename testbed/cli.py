@@ -5,7 +5,6 @@ wandb; `tyro` renders the help.  Nothing heavy is imported before arguments are 
 """
 
 import argparse
-import ast
 import contextlib
 import importlib.util
 import os
@@ -18,7 +17,7 @@ from typing import Any, NoReturn
 
 from testbed.commands import TRAIN, Command
 from testbed.errors import MOST_LINE, RunError, UserError, check_name, one_line, shown
-from testbed.settings import field_types, override, whole_number
+from testbed.settings import field_types, override, pairs, whole_number
 from testbed.surroundings import check_device, refused_by_jax, settle, wandb_mode
 
 
@@ -105,55 +104,6 @@ def parse(argv: Sequence[str], description: str = "", command: Command = TRAIN) 
 
 def _preset(argv: Sequence[str], command: Command) -> str:
     return str(pairs(argv, field_types(command.config)).get("preset", "default"))
-
-
-def pairs(argv: Sequence[str], types: dict[str, Any]) -> dict[str, Any]:
-    """Returns {dotted name: text} of arguments, unread.
-
-    Args:
-      argv: ``--name=value`` in any form that `parse` understands.
-      types: declared type of every setting, by dotted name.
-
-    Raises:
-      UserError: an unknown option (with the nearest valid ones), or one without value.
-    """
-    groups = {name.split(".")[0] for name in types if "." in name}
-    given: dict[str, Any] = {}
-    words = list(argv)
-    while words:
-        word = words.pop(0)
-        if not word.startswith("--"):
-            rule = "is not an option"
-            raise UserError("argument", word, rule, "write --name=value")
-        name, equals, value = word[2:].partition("=")
-        name = name.replace("-", "_")
-        if name in groups and equals and value.startswith("{"):
-            given.update(_nested(name, value))
-            continue
-        if name != "preset" and name not in types:
-            check_name("option", f"--{name}", [f"--{t}" for t in [*types, "preset"]])
-        if not equals:
-            flag = types.get(name) is bool
-            if words and not words[0].startswith("--"):
-                value = words.pop(0)
-            elif flag:
-                value = "True"
-            else:
-                raise UserError(f"--{name}", "''", "needs a value", f"--{name}=VALUE")
-        given[name] = value
-    return given
-
-
-def _nested(group: str, text: str) -> dict[str, Any]:
-    """wandb's --group={'name': value}, as dotted names."""
-    try:
-        nested = ast.literal_eval(text)
-    except (SyntaxError, ValueError, TypeError, RecursionError, MemoryError):
-        nested = None
-    if not isinstance(nested, dict):
-        rule = "must be a dictionary of settings"
-        raise UserError(f"--{group}", text, rule, f"e.g. --{group}.NAME=VALUE")
-    return {f"{group}.{key}": value for key, value in nested.items()}
 
 
 def _print_help(description: str, command: Command) -> None:

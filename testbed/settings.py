@@ -5,10 +5,11 @@ or plain values; ``model.depth`` is a field of a group, ``samples`` a plain one.
 reader serves the command line, config.json, wandb and sweep files.
 """
 
+import ast
 import dataclasses
 import functools
 import re
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any, TypeVar, get_args, get_type_hints
 
 from testbed.errors import UserError, check_name
@@ -142,3 +143,52 @@ def _number(value: Any) -> float:
     if isinstance(value, str) and not _NUMBER.fullmatch(value.strip()):
         raise ValueError  # Python would also take 1_000 and the digits of any script
     return float(value)
+
+
+def pairs(argv: Sequence[str], types: dict[str, Any]) -> dict[str, Any]:
+    """Returns {dotted name: text} of arguments, unread.
+
+    Args:
+      argv: ``--name=value`` in any form that `parse` understands.
+      types: declared type of every setting, by dotted name.
+
+    Raises:
+      UserError: an unknown option (with the nearest valid ones), or one without value.
+    """
+    groups = {name.split(".")[0] for name in types if "." in name}
+    given: dict[str, Any] = {}
+    words = list(argv)
+    while words:
+        word = words.pop(0)
+        if not word.startswith("--"):
+            rule = "is not an option"
+            raise UserError("argument", word, rule, "write --name=value")
+        name, equals, value = word[2:].partition("=")
+        name = name.replace("-", "_")
+        if name in groups and equals and value.startswith("{"):
+            given.update(_nested(name, value))
+            continue
+        if name != "preset" and name not in types:
+            check_name("option", f"--{name}", [f"--{t}" for t in [*types, "preset"]])
+        if not equals:
+            flag = types.get(name) is bool
+            if words and not words[0].startswith("--"):
+                value = words.pop(0)
+            elif flag:
+                value = "True"
+            else:
+                raise UserError(f"--{name}", "''", "needs a value", f"--{name}=VALUE")
+        given[name] = value
+    return given
+
+
+def _nested(group: str, text: str) -> dict[str, Any]:
+    """wandb's --group={'name': value}, as dotted names."""
+    try:
+        nested = ast.literal_eval(text)
+    except (SyntaxError, ValueError, TypeError, RecursionError, MemoryError):
+        nested = None
+    if not isinstance(nested, dict):
+        rule = "must be a dictionary of settings"
+        raise UserError(f"--{group}", text, rule, f"e.g. --{group}.NAME=VALUE")
+    return {f"{group}.{key}": value for key, value in nested.items()}

@@ -5,6 +5,7 @@ import math
 from collections.abc import Mapping
 from typing import Any
 
+from testbed import sources
 from testbed.bounds import BOUNDS, MOST_CLASSES, check_bounds, check_path, check_text
 from testbed.config import (
     DEFAULT_DEPTH,
@@ -13,7 +14,6 @@ from testbed.config import (
     ModelConfig,
     SimulateConfig,
 )
-from testbed.data import names
 from testbed.errors import UserError, check_name
 from testbed.kinds import BRANCH, KINDS, branch_weights, has_branch
 from testbed.settings import flatten
@@ -40,8 +40,8 @@ def validate(config: Config) -> Config:
     """
     d, t, flat = config.data, config.train, flatten(config)
     for name, value, valid in (
-        ("data.name", d.name, names.SOURCES),
-        ("data.normalize", d.normalize, names.NORMALIZATIONS),
+        ("data.name", d.name, sources.SOURCES),
+        ("data.normalize", d.normalize, sources.NORMALIZATIONS),
         ("data.teacher", d.teacher, KINDS),
         ("train.optimizer", t.optimizer, OPTIMIZERS),
         ("train.loss", t.loss, LOSSES),
@@ -133,7 +133,7 @@ def _resolve(m: ModelConfig) -> ModelConfig:
 def unused(config: Config) -> list[str]:
     """One line for every setting that was changed but has no effect in this run."""
     t, d = config.train, config.data
-    synthetic = d.name in names.SYNTHETIC_NAMES
+    synthetic = d.name in sources.SYNTHETIC_NAMES
     needs = _model_needs(config.model) | {
         "train.momentum": (t.optimizer == "momentum", "train.optimizer=momentum"),
         "train.lr_fraction": (t.lr is None, "train.lr left out"),

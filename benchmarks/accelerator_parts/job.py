@@ -5,7 +5,7 @@ import time
 
 from accelerator_parts.recorder import Recorder, Silent
 from testbed.config import Config
-from testbed.runs.job import run_job
+from testbed.programs import train
 from testbed.settings import override
 from testbed.validation import validate
 
@@ -46,7 +46,7 @@ def run(record: Recorder) -> None:
         with tempfile.TemporaryDirectory() as folder:
             given = {"run.dir": f"{folder}/run", "wandb.mode": "disabled"}
             given |= QUICK if record.quick else {}
-            summary = run_job(validate(override(Config(), given)), Silent())
+            summary = train(validate(override(Config(), given)), Silent())
         seen.update(summary)
         parts = {f"of them {name} s": s for name, s in summary["seconds"].items()}
         return {"s": time.perf_counter() - start, **parts, "status": summary["status"]}

@@ -7,8 +7,8 @@ from pathlib import Path
 
 from accelerator_parts.recorder import Recorder, Silent
 from testbed.config import Config
+from testbed.programs import train
 from testbed.reports.sweeps.write import write_sweep_report
-from testbed.runs.job import run_job
 from testbed.runs.memory import training_bytes
 from testbed.settings import override
 from testbed.sweeps.gather import gather
@@ -65,7 +65,7 @@ def run(record: Recorder) -> None:
 
             def point(config=config):
                 start = time.time()
-                summary = run_job(config, Silent())
+                summary = train(config, Silent())
                 return _row(summary, time.time() - start)
 
             row = record.case(

@@ -12,9 +12,9 @@ from accelerator_parts.profile import where_time_goes
 from accelerator_parts.recorder import Recorder, Silent, clock, peak_memory
 from testbed.config import Config, preset
 from testbed.dynamics import Finite, Linearized
+from testbed.programs import train
 from testbed.runs.checkpoints import Checkpoints
 from testbed.runs.experiment import Experiment, prepare
-from testbed.runs.job import run_job
 from testbed.runs.memory import training_bytes
 from testbed.settings import override
 from testbed.validation import validate
@@ -196,7 +196,7 @@ def _whole(record: Recorder, config: Config, predicted: float):
     def job():
         with tempfile.TemporaryDirectory() as folder:
             named = override(short, {"run.dir": f"{folder}/run"})
-            summary = run_job(validate(named), Silent())
+            summary = train(validate(named), Silent())
         return {f"{k} s": v for k, v in summary["seconds"].items()} | {
             "status": summary["status"]
         }

@@ -15,7 +15,7 @@ class Dataset:
     With N examples, k outputs and n_in = prod(input_shape):
 
     Attributes:
-      name: the source, one of `testbed.data.names.SOURCES`.
+      name: the source, one of `testbed.sources.SOURCES`.
       classes: names of the classes in the order of the labels; () for regression.
       input_shape: (n_in,) if flattened, else (height, width, channels).
       x_train: (N, *input_shape) float32.

@@ -6,9 +6,9 @@ from typing import TYPE_CHECKING
 
 from testbed.data import cache
 from testbed.data.dataset import Dataset, RawImages
-from testbed.data.names import SOURCES, TFDS_NAMES
 from testbed.data.prepare import prepare
 from testbed.errors import UserError, check_name
+from testbed.sources import SOURCES, TFDS_NAMES
 
 if TYPE_CHECKING:
     from testbed.config import DataConfig

@@ -11,7 +11,7 @@ from pathlib import Path
 import numpy as np
 
 from testbed.data.dataset import check_same_size
-from testbed.data.names import N_CLASSES
+from testbed.sources import N_CLASSES
 
 Splits = tuple[np.ndarray, np.ndarray, np.ndarray, np.ndarray, tuple[str, ...]]
 

@@ -10,11 +10,11 @@ import numpy as np
 from testbed import numerics as _numerics  # noqa: F401
 from testbed.config import DataConfig, ModelConfig
 from testbed.data.dataset import Dataset
-from testbed.data.names import SYNTHETIC_NAMES
 from testbed.data.prepare import encode, normalize
 from testbed.errors import RunError, UserError, check_name
 from testbed.families import family
 from testbed.kinds import KINDS
+from testbed.sources import SYNTHETIC_NAMES
 
 WIDTH, DEPTH = 64, 4  # of the network behind `network` and `gp`
 SEPARATION = 3.0  # distance of a mixture component's mean from the origin

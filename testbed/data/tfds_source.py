@@ -55,7 +55,7 @@ def fetch(name: str, data_dir: Path, manual_dir: str) -> tuple[RawImages, bool]:
     """A whole image set, and whether it is certain to be the published one.
 
     Args:
-      name: one of `testbed.data.names.TFDS_NAMES`.
+      name: one of `testbed.sources.TFDS_NAMES`.
       data_dir: the data folder of TFDS.
       manual_dir: folder with the published files, or "".
 

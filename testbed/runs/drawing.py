@@ -1,22 +1,25 @@
 """A run's report, drawn at its end: a full disk then loses no record."""
 
-import contextlib
-from collections.abc import Iterator
+from collections.abc import Callable
+from pathlib import Path
 
 from testbed.errors import RunError
 from testbed.runs.console import Console
+from testbed.runs.folder import RunFolder
+
+Report = Callable[[Path], list[Path]]
+"""Draws a report of the run in a folder; returns its figures' files."""
 
 
-@contextlib.contextmanager
-def drawing(console: Console) -> Iterator[None]:
-    """Says that the report is drawn.
+def draw(report: Report, folder: RunFolder, console: Console) -> list[Path]:
+    """Draws the report, and says so.
 
     Raises:
       RunError: it cannot be written.
     """
     console.say("drawing the report")
     try:
-        yield
+        return report(folder.path)
     except OSError as error:
         raise RunError(
             f"report: cannot be written ({error.strerror}); everything recorded is "

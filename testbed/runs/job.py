@@ -1,7 +1,6 @@
 """The main job, from a config to a complete folder."""
 
 import time
-from pathlib import Path
 from typing import Any
 
 import jax
@@ -10,7 +9,7 @@ import numpy as np
 from testbed.config import Config
 from testbed.errors import RunError, UserError
 from testbed.runs.console import Console
-from testbed.runs.drawing import drawing
+from testbed.runs.drawing import Report, draw
 from testbed.runs.environment import describe, note_environment
 from testbed.runs.experiment import Experiment, prepare
 from testbed.runs.finished import finished
@@ -22,8 +21,15 @@ from testbed.runs.summary import summarize
 from testbed.runs.tracker import Tracker
 
 
-def run_job(config: Config, console: Console) -> dict[str, Any]:
+def run_job(
+    config: Config, console: Console, report: Report | None = None
+) -> dict[str, Any]:
     """Runs, or resumes, the job of a validated config; returns its summary.
+
+    Args:
+      config: validated.
+      console: told what is done.
+      report: draws a report of the folder, where `run.report` asks for one.
 
     Raises:
       UserError: a setting that cannot be honoured.
@@ -37,8 +43,8 @@ def run_job(config: Config, console: Console) -> dict[str, Any]:
     folder = open_folder(config, config.data.name)
     try:
         if folder.resumed and (stored := finished(folder)):
-            return _show(config, folder, stored, console)
-        return _run_in(folder, config, console)
+            return _show(config, folder, stored, console, report)
+        return _run_in(folder, config, console, report)
     except UserError:
         folder.discard_if_empty()
         raise
@@ -46,7 +52,9 @@ def run_job(config: Config, console: Console) -> dict[str, Any]:
         folder.close()
 
 
-def _run_in(folder: RunFolder, config: Config, console: Console) -> dict[str, Any]:
+def _run_in(
+    folder: RunFolder, config: Config, console: Console, report: Report | None
+) -> dict[str, Any]:
     started = time.perf_counter()
     note_environment(folder, describe())
     (folder.path / "summary.json").unlink(missing_ok=True)  # it is not over yet
@@ -74,8 +82,8 @@ def _run_in(folder: RunFolder, config: Config, console: Console) -> dict[str, An
     summary["seconds"] = seconds
     try:
         folder.conclude(summary)
-        if config.run.report and rows:
-            figures = _report(folder, console)
+        if config.run.report and rows and report:
+            figures = draw(report, folder, console)
         seconds["total"] = time.perf_counter() - started
         folder.conclude(summary)
     except RunError as error:
@@ -88,20 +96,19 @@ def _run_in(folder: RunFolder, config: Config, console: Console) -> dict[str, An
     return summary
 
 
-def _show(config: Config, folder: RunFolder, summary: dict, console: Console) -> dict:
+def _show(
+    config: Config,
+    folder: RunFolder,
+    summary: dict,
+    console: Console,
+    report: Report | None,
+) -> dict:
     """Shows a complete run again, with the report that may be missing."""
     console.say(f"{folder.path} is complete")
-    if config.run.report and not (folder.path / "report.html").exists():
-        _report(folder, console)
+    if config.run.report and report and not (folder.path / "report.html").exists():
+        draw(report, folder, console)
     console.result(summary, folder.path)
     return summary
-
-
-def _report(folder: RunFolder, console: Console) -> list[Path]:
-    from testbed.reports import write_report
-
-    with drawing(console):
-        return write_report(folder.path)
 
 
 def _limits(config: Config, experiment: Experiment) -> dict[str, np.ndarray]:

@@ -1,7 +1,7 @@
 """What a run takes of memory, told from its config before anything is made."""
 
+from testbed import sources
 from testbed.config import Config, SimulateConfig
-from testbed.data import names
 from testbed.devices import batches_seeds
 from testbed.errors import UserError
 from testbed.families import family
@@ -20,11 +20,11 @@ def check_training_memory(
       n_out: outputs; likewise.
     """
     d, m, t = config.data, config.model, config.train
-    synthetic = d.name in names.SYNTHETIC_NAMES
+    synthetic = d.name in sources.SYNTHETIC_NAMES
     if n_in is None:
-        n_in = d.n_in if synthetic else names.N_IN[d.name]
+        n_in = d.n_in if synthetic else sources.N_IN[d.name]
     if n_out is None:
-        classes = len(d.classes) or names.N_CLASSES.get(d.name, 0)
+        classes = len(d.classes) or sources.N_CLASSES.get(d.name, 0)
         n_out = d.n_out if synthetic else classes
     examples, depth = d.train_size + d.test_size, m.depth or 1
     available = available_bytes()

@@ -15,7 +15,7 @@ from testbed.laws.norms import NormLaws
 from testbed.runs.checkpoints import Checkpoints
 from testbed.runs.console import Console
 from testbed.runs.digests import Records
-from testbed.runs.drawing import drawing
+from testbed.runs.drawing import Report, draw
 from testbed.runs.environment import describe, note_environment
 from testbed.runs.finished import finished
 from testbed.runs.folder import RunFolder, open_folder
@@ -27,8 +27,15 @@ from testbed.sampling.log_norm import LayerMoments, LayerSampler, merge_layers
 QUANTITIES = ("log_norm", "log_output")
 
 
-def run_simulation(config: SimulateConfig, console: Console) -> dict[str, Any]:
+def run_simulation(
+    config: SimulateConfig, console: Console, report: Report | None = None
+) -> dict[str, Any]:
     """Draws the networks of a validated config, or goes on; returns the summary.
+
+    Args:
+      config: validated.
+      console: told what is done.
+      report: draws a report of the folder, where `run.report` asks for one.
 
     Raises:
       UserError: a setting that cannot be honoured.
@@ -42,11 +49,12 @@ def run_simulation(config: SimulateConfig, console: Console) -> dict[str, Any]:
     try:
         stored = finished(folder) if folder.resumed else None
         if stored is None:
-            stored = _run_in(folder, config, laws, console)
+            stored = _run_in(folder, config, laws, console, report)
         else:
             console.say(f"{folder.path} is complete")
-            if config.run.report and not (folder.path / "report.html").exists():
-                _report(folder, console)
+            missing = not (folder.path / "report.html").exists()
+            if config.run.report and report and missing:
+                draw(report, folder, console)
         _show(stored, folder.path, console)
         return stored
     except UserError:
@@ -57,7 +65,11 @@ def run_simulation(config: SimulateConfig, console: Console) -> dict[str, Any]:
 
 
 def _run_in(
-    folder: RunFolder, config: SimulateConfig, laws: NormLaws, console: Console
+    folder: RunFolder,
+    config: SimulateConfig,
+    laws: NormLaws,
+    console: Console,
+    report: Report | None,
 ) -> dict[str, Any]:
     started = time.perf_counter()
     m = config.model
@@ -88,7 +100,9 @@ def _run_in(
     summary = summarize(config, rows, moments, comparisons)
     summary["seconds"] = {"run": time.perf_counter() - started}
     folder.conclude(summary)
-    figures = _report(folder, console) if config.run.report else []
+    figures = []
+    if config.run.report and report:
+        figures = draw(report, folder, console)
     summary["seconds"]["total"] = time.perf_counter() - started
     folder.conclude(summary)
     tracker.finish(summary, figures)
@@ -254,13 +268,6 @@ def _plain(found: Agreement) -> dict[str, Any]:
     keys = ("mean", "mean_z", "var", "var_z", "ks", "ks_noise", "ks_p")
     plain: dict[str, Any] = {key: float(getattr(found, key)) for key in keys}
     return plain | {"quantiles": {f"{q:g}": v for q, v in found.quantiles.items()}}
-
-
-def _report(folder: RunFolder, console: Console) -> list[Path]:
-    from testbed.reports.simulation import write_simulation_report
-
-    with drawing(console):
-        return write_simulation_report(folder.path)
 
 
 def _show(summary: dict[str, Any], path: Path, console: Console) -> None:

@@ -10,7 +10,7 @@ Seconds come from the runs that are there, or from a formula.
 import math
 from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, NamedTuple
+from typing import Any, NamedTuple, Protocol
 
 import numpy as np
 from scipy import optimize
@@ -24,9 +24,6 @@ from testbed.runs.parsing import Damaged
 from testbed.runs.stored import read_config
 from testbed.sweeps.boundary import Plan
 
-if TYPE_CHECKING:
-    from testbed.sweeps.boundary_search import Search
-
 NOISE = {"relative_distance": 0.15, "kernel_drift": 0.3, "departure_time": 0.6}
 """Standard deviation of log y over networks, measured at widths 8 to 64."""
 _QUANTILES = (0.1, 0.5, 0.9)
@@ -36,6 +33,35 @@ _PRIOR = 400
 # to a factor of 2.
 _START_SECONDS = 13.0
 _SECONDS_PER_WORK = 1e-10
+
+
+class Searching(Protocol):
+    """What is known of one search: `testbed.sweeps.boundary_search.Search`."""
+
+    @property
+    def name(self) -> str:
+        """Of the networks."""
+        ...
+
+    @property
+    def width(self) -> int:
+        """n."""
+        ...
+
+    @property
+    def measured(self) -> Mapping[int, Sequence[float]]:
+        """Measures by depth."""
+        ...
+
+    @property
+    def boundary(self) -> object | None:
+        """What was found, at the end."""
+        ...
+
+    @property
+    def error(self) -> str | None:
+        """Why it cannot go on."""
+        ...
 
 
 class Left(NamedTuple):
@@ -85,7 +111,7 @@ class Forecast:
         """How many runs the seconds rest on."""
         return len(self._timings)
 
-    def left(self, searches: Sequence["Search"]) -> Left:
+    def left(self, searches: Sequence[Searching]) -> Left:
         """What searches that are not at their end still cost."""
         start, unit = pace(self._timings)
         runs, total, longest = np.zeros((3, _DRAWS))

@@ -11,7 +11,7 @@ from testbed.runs.parsing import Damaged
 from testbed.runs.stored import identity
 from testbed.settings import flatten
 from testbed.sweeps.boundary import Plan, plan_of
-from testbed.sweeps.store import accidents
+from testbed.sweeps.queue.store import accidents
 
 
 def plan_in(path: Path, given: Mapping[str, Any]) -> Plan:

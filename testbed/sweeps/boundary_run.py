@@ -4,27 +4,30 @@ import argparse
 import dataclasses
 import os
 import sys
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
+from pathlib import Path
 
 from testbed.bounds import check_bounds, check_path
 from testbed.errors import RunError, UserError
-from testbed.reports.boundary import write_boundary
 from testbed.runs.console import Console, duration
 from testbed.surroundings import check_elsewhere
-from testbed.sweeps.boundary import Plan, describe, law_text
+from testbed.sweeps.boundary import Found, Plan, describe, law_text
 from testbed.sweeps.boundary_cost import Forecast
 from testbed.sweeps.boundary_folder import keep_plan, plan_in
 from testbed.sweeps.boundary_search import Search, begin, find, runs_below
 from testbed.sweeps.boundary_workers import Workers
 from testbed.sweeps.gather import MEASURES
-from testbed.sweeps.leaving import heeding_interrupts
+from testbed.sweeps.queue.leaving import heeding_interrupts
+
+Write = Callable[[Plan, Sequence[Found], Path], Path]
 
 
-def run(options: argparse.Namespace) -> None:
+def run(options: argparse.Namespace, write: Write) -> None:
     """Searches the boundary that the arguments describe.
 
     Args:
       options: of scripts/boundary.py; None where one of the plan is not given.
+      write: writes boundary.json and the report into a folder; returns the page.
 
     Raises:
       UserError: arguments that cannot be honoured.
@@ -63,7 +66,7 @@ def run(options: argparse.Namespace) -> None:
         sys.exit(130)
     finally:
         workers.stop()
-    page = write_boundary(plan, found, options.dir)
+    page = write(plan, found, options.dir)
     console.print("")
     for one in found:
         for width, boundary in zip(one.widths, one.boundaries, strict=True):

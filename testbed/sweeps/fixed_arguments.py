@@ -7,10 +7,9 @@ Words of the form --name=value between them are settings of every point, here as
 from collections.abc import Mapping
 from typing import Any, NamedTuple
 
-from testbed.cli import pairs
 from testbed.commands import Command
 from testbed.errors import UserError
-from testbed.settings import field_types, flatten, override
+from testbed.settings import field_types, flatten, override, pairs
 from testbed.sweeps.document import yaml_text
 
 USUAL = ["${env}", "${interpreter}", "${program}", "${args}"]

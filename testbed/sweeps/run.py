@@ -15,18 +15,25 @@ from testbed.runs.console import Console, duration
 from testbed.settings import count_of
 from testbed.surroundings import check_elsewhere
 from testbed.sweeps import slurm
-from testbed.sweeps.bayes import target_reached
-from testbed.sweeps.leaving import heeding_interrupts, leaving
+from testbed.sweeps.queue.bayes import target_reached
+from testbed.sweeps.queue.leaving import heeding_interrupts, leaving
+from testbed.sweeps.queue.store import Point, Store, accidents, open_store
+from testbed.sweeps.queue.work import (
+    Only,
+    Programs,
+    finish,
+    index_filter,
+    refuse,
+    shard_filter,
+)
+from testbed.sweeps.queue.workers import Workers
 from testbed.sweeps.slurm_script import script
-from testbed.sweeps.store import Point, Store, accidents, open_store
-from testbed.sweeps.work import Only, finish, index_filter, refuse, shard_filter
-from testbed.sweeps.workers import Workers
 
 POLL_SECONDS = 0.5
 
 
-def run(options: argparse.Namespace) -> None:
-    """Runs the sweep that the arguments describe.
+def run(options: argparse.Namespace, programs: Programs) -> None:
+    """Runs the sweep that the arguments describe, by these programs.
 
     Raises:
       UserError: arguments that cannot be honoured.
@@ -55,11 +62,15 @@ def run(options: argparse.Namespace) -> None:
         elif options.list:
             Console().print(_listing(store))
         else:
-            _run(store, only, options, Console())
+            _run(store, only, options, programs, Console())
 
 
 def _run(
-    store: Store, only: Only, options: argparse.Namespace, console: Console
+    store: Store,
+    only: Only,
+    options: argparse.Namespace,
+    programs: Programs,
+    console: Console,
 ) -> None:
     piece = options.index is not None or options.shard is not None
     if piece or options.submitit is not None:
@@ -74,9 +85,10 @@ def _run(
         console.print(told)
     if piece:
         with leaving(store.release):
-            finish(store, session, only, console.say)
+            finish(store, session, programs, only, console.say)
     elif options.submitit is not None:
-        for line in slurm.submit(store, session, options.jobs, options.submitit):
+        given = options.jobs, options.submitit
+        for line in slurm.submit(store, session, programs, *given):
             console.print(line)
     else:
         _run_workers(store, session, options.jobs, console)

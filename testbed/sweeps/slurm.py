@@ -7,17 +7,23 @@ from typing import Any
 
 from testbed.errors import RunError, UserError, in_a_line, one_line
 from testbed.settings import count_of
-from testbed.sweeps.store import Store
+from testbed.sweeps.queue.store import Store, open_store
+from testbed.sweeps.queue.work import Programs, finish, shard_filter
 
 
 def submit(
-    store: Store, session: str, shards: int, parameters: Sequence[str]
+    store: Store,
+    session: str,
+    programs: Programs,
+    shards: int,
+    parameters: Sequence[str],
 ) -> list[str]:
     """Submits `shards` shards of the sweep through submitit and waits for them.
 
     Args:
       store: of the sweep.
       session: name of this start.
+      programs: what runs a config, by the sweep's `program`.
       shards: jobs.
       parameters: KEY=VALUE of submitit's executor, e.g. slurm_partition=cpu,
         timeout_min=60, cluster=local.
@@ -48,7 +54,7 @@ def submit(
         rule = f"is refused by submitit ({one_line(error, 200)})"
         raise UserError("submitit", parameters, rule, "correct it") from None
     jobs = [
-        executor.submit(Shard(), str(store.path), session, shard, shards)
+        executor.submit(Shard(programs), str(store.path), session, shard, shards)
         for shard in range(shards)
     ]
     print(f"submitted {len(jobs)} jobs: {', '.join(job.job_id for job in jobs)}")
@@ -63,13 +69,14 @@ def submit(
 class Shard:
     """Runs one shard, as a job that goes on when it is preempted and queued again."""
 
+    def __init__(self, programs: Programs):
+        self._programs = programs
+
     def __call__(self, path: str, session: str, shard: int, shards: int) -> None:
         """Runs shard `shard` of `shards` in this process."""
-        from testbed.sweeps.store import open_store
-        from testbed.sweeps.work import finish, shard_filter
-
+        store, only = open_store(None, Path(path)), shard_filter(shard, shards)
         try:
-            finish(open_store(None, Path(path)), session, shard_filter(shard, shards))
+            finish(store, session, self._programs, only)
         except (UserError, RunError):
             raise
         except Exception as error:  # a defect: the job's last line tells its cause

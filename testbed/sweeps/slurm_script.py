@@ -9,7 +9,7 @@ from pathlib import Path
 
 from testbed.bounds import check_bounds
 from testbed.errors import UserError
-from testbed.sweeps.store import Store
+from testbed.sweeps.queue.store import Store
 
 MOST_TASKS = 1001  # of an array: Slurm's MaxArraySize, unless it was raised
 SHARDS = 1000  # of a sweep with more points

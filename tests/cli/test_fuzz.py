@@ -17,11 +17,10 @@ from pathlib import Path
 import pytest
 import yaml
 
-from testbed.cli import pairs
 from testbed.config import Config, SimulateConfig
 from testbed.errors import RunError
 from testbed.reproduce.registry import NAMES
-from testbed.settings import field_types
+from testbed.settings import field_types, pairs
 from testbed.sweeps.boundary import NETWORKS
 from testbed.sweeps.fixed_arguments import USUAL
 from testbed.sweeps.gather import MEASURES

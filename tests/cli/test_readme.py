@@ -8,10 +8,9 @@ import pytest
 
 from testbed.cli import parse
 from testbed.commands import SIMULATE
+from testbed.programs import simulate, train
 from testbed.reproduce.registry import NAMES
 from testbed.runs.console import Console
-from testbed.runs.job import run_job
-from testbed.runs.simulation import run_simulation
 from testbed.settings import override
 from testbed.validation import validate, validate_simulation
 
@@ -63,7 +62,7 @@ def test_every_variation_runs(command, tmp_path):
     if config.train.batch_size:
         small["train.batch_size"] = 4
     small["run.dir"] = str(tmp_path / "run")
-    summary = run_job(validate(override(config, small)), Console())
+    summary = train(validate(override(config, small)), Console())
     assert summary["status"] == "done" and summary["final"]["step"] == 3
 
 
@@ -74,7 +73,7 @@ def test_every_simulation_runs(command, tmp_path):
     assert config.samples == 100_000
     small = {"samples": 500, "model.width": 16, "model.depth": 8, "run.report": False}
     small |= {"run.dir": str(tmp_path / "run"), "wandb.mode": "disabled"}
-    summary = run_simulation(override(config, small), Console())
+    summary = simulate(override(config, small), Console())
     assert summary["quantities"]["log_norm"]["count"] == 500
 
 

@@ -4,9 +4,9 @@ import numpy as np
 import pytest
 
 from testbed.data import load
-from testbed.data.names import SYNTHETIC_NAMES
 from testbed.data.teachers import SEPARATION
 from testbed.kinds import KINDS
+from testbed.sources import SYNTHETIC_NAMES
 
 
 def _small(config, **fields):

@@ -16,11 +16,10 @@ from testbed.families.family import BETA
 from testbed.kernels import infinite_kernel, structured_ntk
 from testbed.kernels.readout import readout_ntk
 from testbed.kinds import KINDS
+from testbed.programs import simulate, train
 from testbed.reports.sweeps.laws import at_initialization
 from testbed.runs.console import Console
-from testbed.runs.job import run_job
 from testbed.runs.memory import check_training_memory
-from testbed.runs.simulation import run_simulation
 from testbed.sampling.architecture import describe
 from testbed.sampling.log_norm import LayerSampler
 from testbed.sampling.weights import layers_with_weights
@@ -162,7 +161,7 @@ TINY = {
 def test_trains_and_reports(kind, tmp_path):
     """A run of each kind ends, with its report."""
     given = TINY | {"model.kind": kind, "run.dir": str(tmp_path / "run")}
-    summary = run_job(validate(override(Config(), given)), Quiet())
+    summary = train(validate(override(Config(), given)), Quiet())
     assert summary["status"] == "done" and (tmp_path / "run/report.html").exists()
 
 
@@ -178,7 +177,7 @@ def test_simulates_and_reports(kind, tmp_path):
         "wandb.mode": "disabled",
     }
     config = validate_simulation(override(SimulateConfig(), given))
-    summary = run_simulation(config, Quiet())
+    summary = simulate(config, Quiet())
     assert summary["status"] == "done" and (tmp_path / "run/report.html").exists()
 
 
@@ -234,7 +233,7 @@ def test_what_a_family_lacks_is_said_and_never_borrowed(toy, tmp_path):
     given = {"model.kind": "toy", "run.dir": str(tmp_path / "run")}
     config = validate_simulation(override(SimulateConfig(), given))
     with pytest.raises(UserError, match="model.kind=toy: .*nobody has derived"):
-        run_simulation(config, Quiet())
+        simulate(config, Quiet())
     assert not (tmp_path / "run").exists()
     net = toy.network(config.model, 1)
     for refuse in (describe, infinite_kernel, lambda n: readout_ntk(n, np.eye(2))):
@@ -242,7 +241,7 @@ def test_what_a_family_lacks_is_said_and_never_borrowed(toy, tmp_path):
             refuse(net)
     assert at_initialization(flatten(Config()) | {"model.kind": "toy"}, [8], [2]) == {}
     with pytest.raises(UserError, match="Toy: has no infinite-width kernel"):
-        run_job(validate(override(Config(), TINY | given)), Quiet())
+        train(validate(override(Config(), TINY | given)), Quiet())
 
 
 def test_memory_is_told_from_the_familys_own_counts(toy):

@@ -12,8 +12,8 @@ import pytest
 from testbed import compiled
 from testbed.compiled import cache_base, keep_compiled, prune
 from testbed.config import preset
+from testbed.programs import train
 from testbed.runs.console import Console
-from testbed.runs.job import run_job
 from testbed.settings import override
 from testbed.validation import validate
 
@@ -62,7 +62,7 @@ def test_numbers_are_the_same_with_it_without_it_and_read_from_it(home, tmp_path
         jax.clear_caches()
         keep_compiled(wanted)
         values = {**TINY, "run.dir": str(tmp_path / f"{i}")}
-        run_job(validate(override(preset("smoke"), values)), Console())
+        train(validate(override(preset("smoke"), values)), Console())
         rows.append((tmp_path / f"{i}" / "metrics.jsonl").read_bytes())
         kept.append(len(programs(home)))
     assert rows[0] == rows[1] == rows[2]

@@ -15,12 +15,12 @@ import pytest
 
 from testbed.config import preset
 from testbed.errors import RunError, UserError
+from testbed.programs import train
 from testbed.reports import load_record
 from testbed.runs import follow, job
 from testbed.runs.console import Console
 from testbed.runs.digests import Damaged
 from testbed.runs.folder import RunFolder
-from testbed.runs.job import run_job
 from testbed.settings import override
 from testbed.sweeps.gather import gather
 from testbed.validation import validate
@@ -71,7 +71,7 @@ def whole(prepared, tmp_path_factory):
     """A finished run with two checkpoints and a report."""
     path = tmp_path_factory.mktemp("damage") / "run"
     values = {"run.checkpoint_seconds": 0, "run.report": True}
-    run_job(config_in(path, **values), Console())
+    train(config_in(path, **values), Console())
     assert sum(p.name.isdigit() for p in (path / OF_CHECKPOINTS).iterdir()) == 2
     RunFolder(path).write_json("wandb.json", {"id": "c0ffee"})  # as with its mirror
     return path
@@ -184,7 +184,7 @@ def test_a_finished_run_that_was_damaged_is_recorded_again(whole, prepared, tmp_
             with warnings.catch_warnings(record=True) as caught:
                 warnings.simplefilter("always")
                 try:
-                    run_job(config_in(path, **again), Console())
+                    train(config_in(path, **again), Console())
                 except UserError as error:
                     assert name == "config.json" and name in str(error)
                     continue
@@ -213,7 +213,7 @@ def test_a_damaged_checkpoint_changes_no_number(whole, prepared, tmp_path):
             (path / "summary.json").unlink()
             with warnings.catch_warnings():
                 warnings.simplefilter("ignore")
-                run_job(config_in(path, **again), Console())
+                train(config_in(path, **again), Console())
             assert numbers(path) == want, (name, what)
 
 
@@ -227,7 +227,7 @@ def test_damage_before_a_checkpoint_is_noticed_and_mended(whole, prepared, tmp_p
         flip(0.5)(path / name)
         with warnings.catch_warnings(record=True) as caught:
             warnings.simplefilter("always")
-            run_job(config_in(path, **{"run.resume": True}), Console())
+            train(config_in(path, **{"run.resume": True}), Console())
         said = [str(w.message) for w in caught]
         assert any(f"{name} is damaged" in s and "written anew" in s for s in said)
         assert len(said) == 1 + (name == "metrics.jsonl")  # that it starts over
@@ -241,7 +241,7 @@ def test_a_run_without_checkpoints_starts_over_and_says_so(whole, prepared, tmp_
     shutil.rmtree(path / OF_CHECKPOINTS)
     (path / "summary.json").unlink()
     with pytest.warns(UserWarning, match="no checkpoint can be used; starting over"):
-        run_job(config_in(path, **{"run.resume": True}), Console())
+        train(config_in(path, **{"run.resume": True}), Console())
     assert numbers(path) == numbers(whole)
 
 
@@ -262,9 +262,9 @@ def test_a_folder_moved_away_ends_the_run_in_one_line(
         with pytest.raises(
             RunError, match="was moved or deleted during the run"
         ) as told:
-            run_job(config_in(tmp_path / "run", **often), Console())
+            train(config_in(tmp_path / "run", **often), Console())
     assert "\n" not in str(told.value) and not (tmp_path / "run").exists()
-    run_job(config_in(tmp_path / "moved", **{"run.resume": True}), Console())
+    train(config_in(tmp_path / "moved", **{"run.resume": True}), Console())
     assert numbers(tmp_path / "moved") == numbers(whole)
 
 
@@ -278,17 +278,17 @@ def test_a_run_made_longer_keeps_what_it_has_and_goes_on(whole, prepared, tmp_pa
     before = (whole / "metrics.jsonl").read_bytes()
     for steps in (60, 200):
         longer = {"run.resume": True, "train.steps": steps}
-        summary = run_job(config_in(path, **longer), Console())
+        summary = train(config_in(path, **longer), Console())
         assert summary["final"]["step"] == steps and summary["status"] == "done"
     after = (path / "metrics.jsonl").read_bytes()
     assert after.startswith(before) and not list(path.rglob("*.damaged"))
     recorded = [row["step"] for row in RunFolder(path).rows()]
     assert recorded == [0, 1, 3, 7, 20, 54, 60, 147, 200]
     ends = {"measure.earlier_steps": (20, 60), "train.steps": 200}
-    run_job(config_in(straight, **ends), Console())
+    train(config_in(straight, **ends), Console())
     assert numbers(straight) == numbers(path)
     assert len(gather([path]).rows) == 9 * 2
     shorter = config_in(path, **{"run.resume": True, "train.steps": 100})
     with pytest.raises(UserError, match="was run to train.steps=200, and 100 is asked"):
-        run_job(shorter, Console())
+        train(shorter, Console())
     assert np.array_equal(recorded, [r["step"] for r in RunFolder(path).rows()])

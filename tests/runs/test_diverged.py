@@ -6,11 +6,11 @@ import pytest
 from testbed.config import preset
 from testbed.divergence.distances import relative_distance
 from testbed.errors import NotFinite
+from testbed.programs import train
 from testbed.runs import follow
 from testbed.runs.console import Console
 from testbed.runs.diverged import Diverged
 from testbed.runs.folder import RunFolder, arrays_name
-from testbed.runs.job import run_job
 from testbed.settings import override
 from testbed.validation import validate
 
@@ -37,7 +37,7 @@ pytestmark = pytest.mark.filterwarnings("ignore:.*(go on|stability bound)")
 
 def job(path, **values):
     config = validate(override(preset("smoke"), {**UNSTABLE, **values}))
-    summary = run_job(override(config, {"run.dir": str(path)}), Console())
+    summary = train(override(config, {"run.dir": str(path)}), Console())
     return summary, RunFolder(path)
 
 

@@ -3,9 +3,9 @@
 import numpy as np
 
 from testbed.config import preset
+from testbed.programs import train
 from testbed.runs.console import Console
 from testbed.runs.folder import RunFolder
-from testbed.runs.job import run_job
 from testbed.settings import override
 from testbed.validation import validate
 
@@ -29,7 +29,7 @@ TINY = {
 def job(tmp_path, **values):
     settings = {**TINY, "run.dir": str(tmp_path / "run"), **values}
     config = validate(override(preset("smoke"), settings))
-    summary = run_job(config, Console())
+    summary = train(config, Console())
     return summary, RunFolder(tmp_path / "run").rows()
 
 

@@ -20,11 +20,12 @@ from pathlib import Path
 import pytest
 
 from testbed.config import preset
+from testbed.programs import PROGRAMS
 from testbed.runs import mirror, tracker
 from testbed.runs.folder import RunFolder
 from testbed.runs.tracker import Tracker
-from testbed.sweeps.store import open_store
-from testbed.sweeps.work import work
+from testbed.sweeps.queue.store import open_store
+from testbed.sweeps.queue.work import work
 
 ROOT = Path(__file__).resolve().parents[2]
 SYNC = re.compile(r"; mirrored offline, to upload later: (wandb sync \S+)$")
@@ -208,7 +209,7 @@ def test_a_sweeps_worker_gives_up_its_claim_in_time(
     thread.start()
     began = time.monotonic()
     with pytest.warns(UserWarning, match="; mirrored offline, ") as caught:
-        work(store, "one")
+        work(store, "one", PROGRAMS)
     thread.join()
     assert time.monotonic() - began < 60
     assert store.states() == ["done", "done"]

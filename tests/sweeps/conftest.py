@@ -11,9 +11,9 @@ import pytest
 import yaml
 
 from testbed.config import SimulateConfig, preset
+from testbed.programs import simulate
 from testbed.runs.console import Console
 from testbed.runs.folder import RunFolder
-from testbed.runs.simulation import run_simulation
 from testbed.settings import flatten, override
 from testbed.sweeps.spec import read_sweep
 from testbed.validation import validate, validate_simulation
@@ -177,5 +177,5 @@ def simulated(tmp_path_factory):
             "wandb.mode": "disabled",
         }
         config = validate_simulation(override(SimulateConfig(), values))
-        run_simulation(config, Console())
+        simulate(config, Console())
     return path

@@ -6,10 +6,10 @@ import pytest
 import yaml
 
 from testbed.errors import UserError
-from testbed.sweeps.bayes import FIRST, features, metric_of, propose
 from testbed.sweeps.parameter import read_parameter
 from testbed.sweeps.points import drawn
-from testbed.sweeps.store import open_store
+from testbed.sweeps.queue.bayes import FIRST, features, metric_of, propose
+from testbed.sweeps.queue.store import open_store
 
 BOWL = """program: scripts/simulate.py
 method: bayes

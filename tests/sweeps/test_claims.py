@@ -11,10 +11,10 @@ from pathlib import Path
 import pytest
 
 from testbed.runs.digests import read_json, sealed
-from testbed.sweeps import claims
-from testbed.sweeps.claims import STALE_SECONDS
-from testbed.sweeps.store import open_store
-from testbed.sweeps.work import take
+from testbed.sweeps.queue import claims
+from testbed.sweeps.queue.claims import STALE_SECONDS
+from testbed.sweeps.queue.store import open_store
+from testbed.sweeps.queue.work import take
 
 SESSION = "one"
 ROOT = Path(__file__).resolve().parents[2]
@@ -114,13 +114,13 @@ def test_a_full_disk_leaves_no_claim_behind(sweep_file, tmp_path, monkeypatch):
 HANG = """
 import ctypes
 from testbed.runs.digests import read_json, sealed
-from testbed.sweeps import work, worker
+from testbed import programs, worker
 def never(config):  # as a long computation does not
     mutex, lock = (ctypes.c_char * 64)(), ctypes.CDLL(None).pthread_mutex_lock
     lock(mutex)
     print("at it", flush=True)
     lock(mutex)
-work._program = lambda program: never
+programs.PROGRAMS = {"scripts/train.py": never, "scripts/simulate.py": never}
 worker.main()
 """
 

@@ -2,10 +2,11 @@ from pathlib import Path
 
 import pytest
 
-from testbed.sweeps.report import report
+from testbed.programs import PROGRAMS
+from testbed.reports.sweeps.report import report
+from testbed.sweeps.queue.store import open_store
+from testbed.sweeps.queue.work import index_filter, work
 from testbed.sweeps.spec import read_sweep
-from testbed.sweeps.store import open_store
-from testbed.sweeps.work import index_filter, work
 
 ROOT = Path(__file__).resolve().parents[2]
 FILES = sorted((ROOT / "sweeps").glob("*.yaml"))
@@ -34,7 +35,7 @@ def test_every_sweep_file_runs_small(file, tmp_path, monkeypatch):
     monkeypatch.setenv("WANDB_MODE", "disabled")
     store = open_store(file, tmp_path / "dir", small=True)
     last = 0 if store.sweep.method == "bayes" else len(store.points()) - 1
-    work(store, "one", index_filter([last]))
+    work(store, "one", PROGRAMS, index_filter([last]))
     points = store.points()
     assert store.failure(points[last]) is None
     assert store.state(points[last], "one") == "done"
@@ -50,7 +51,7 @@ def test_a_small_sweep_says_its_sizes(tmp_path):
     assert small["question"] == whole["question"]
     for name, parameter in store.sweep.parameters.items():
         assert f"{name} {', '.join(map(str, parameter.values))}" in small["quick"]
-    work(store, "one", index_filter([0]))
+    work(store, "one", PROGRAMS, index_filter([0]))
     report([tmp_path / "dir"], tmp_path / "out")
     page = (tmp_path / "out" / "report.html").read_text()
     assert "a trial of the sweep at small sizes: " in page

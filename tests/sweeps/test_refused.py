@@ -1,8 +1,8 @@
 import pytest
 
 from testbed.errors import UserError
-from testbed.sweeps.store import open_store
-from testbed.sweeps.work import refuse, take
+from testbed.sweeps.queue.store import open_store
+from testbed.sweeps.queue.work import refuse, take
 
 PARTLY = """program: scripts/simulate.py
 method: grid

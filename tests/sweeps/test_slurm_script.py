@@ -11,8 +11,8 @@ from pathlib import Path
 import pytest
 
 from testbed.errors import UserError
+from testbed.sweeps.queue.store import open_store
 from testbed.sweeps.slurm_script import script
-from testbed.sweeps.store import open_store
 
 OPTIONS = {"cpus": 2, "mem": "4G", "time": "01:00:00"}
 OPTIONS |= dict.fromkeys(("gres", "partition", "throttle"))

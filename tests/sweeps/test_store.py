@@ -11,9 +11,9 @@ import pytest
 
 from testbed.errors import RunError, UserError
 from testbed.runs.digests import read_json, sealed
-from testbed.sweeps import store as sweep_store
-from testbed.sweeps.store import MOST_DEATHS, open_store
-from testbed.sweeps.work import index_filter, shard_filter
+from testbed.sweeps.queue import store as sweep_store
+from testbed.sweeps.queue.store import MOST_DEATHS, open_store
+from testbed.sweeps.queue.work import index_filter, shard_filter
 
 SESSION = "one"
 ROOT = Path(__file__).resolve().parents[2]
@@ -22,8 +22,8 @@ ROOT = Path(__file__).resolve().parents[2]
 CLAIM_ALL = """
 import sys, time
 from pathlib import Path
-from testbed.sweeps.store import open_store
-from testbed.sweeps.work import take
+from testbed.sweeps.queue.store import open_store
+from testbed.sweeps.queue.work import take
 store = open_store(None, Path(sys.argv[1]))
 while (point := take(store, "one")) is not None:
     print(point.name, flush=True)

@@ -13,12 +13,12 @@ from testbed.reports.sweeps.dependence import axes_of, lines
 from testbed.reports.sweeps.groups import collapses, fits, groups_of
 from testbed.reports.sweeps.laws import at_initialization
 from testbed.reports.sweeps.ranks import ranks, strongest
+from testbed.reports.sweeps.report import report as write_report
+from testbed.reports.sweeps.report import with_unfinished
 from testbed.reports.sweeps.write import write_sweep_report
 from testbed.runs.folder import RunFolder
 from testbed.sweeps.gather import gather
-from testbed.sweeps.report import report as write_report
-from testbed.sweeps.report import with_unfinished
-from testbed.sweeps.store import open_store
+from testbed.sweeps.queue.store import open_store
 
 SEEDS = 4
 

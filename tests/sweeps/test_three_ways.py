@@ -7,11 +7,12 @@ from pathlib import Path
 
 import pytest
 
+from testbed.programs import PROGRAMS
 from testbed.settings import flatten
 from testbed.sweeps.points import drawn
+from testbed.sweeps.queue.store import open_store
+from testbed.sweeps.queue.work import index_filter, shard_filter, work
 from testbed.sweeps.spec import config_of
-from testbed.sweeps.store import open_store
-from testbed.sweeps.work import index_filter, shard_filter, work
 
 ROOT = Path(__file__).resolve().parents[2]
 GRID = {
@@ -96,7 +97,7 @@ def test_three_ways_give_the_same_numbers(
 
     store = open_store(file, tmp_path / "pieces")
     for only in (index_filter([1]), shard_filter(0, 2), shard_filter(1, 2)):
-        work(store, "one", only)
+        work(store, "one", PROGRAMS, only)
     assert recorded(tmp_path / "pieces" / "points") == agreed
 
     submitted = (file, "--dir", tmp_path / "submitted", "--jobs", 2)

@@ -12,9 +12,9 @@ import pytest
 
 from testbed.errors import RunError
 from testbed.runs.folder import RunFolder, open_folder
-from testbed.sweeps import claims, work
-from testbed.sweeps.store import open_store
-from testbed.sweeps.workers import Workers
+from testbed.sweeps.queue import claims, work
+from testbed.sweeps.queue.store import open_store
+from testbed.sweeps.queue.workers import Workers
 
 SESSION = "one"
 ROOT = Path(__file__).resolve().parents[2]
@@ -29,10 +29,15 @@ def scored(config):
     folder.close()
 
 
+def programs(run):
+    """Every point is run by `run`."""
+    return {"scripts/train.py": run, "scripts/simulate.py": run}
+
+
 @pytest.fixture
-def quickly(monkeypatch):
+def quickly():
     """Points are run by `scored`."""
-    monkeypatch.setattr(work, "_program", lambda program: scored)
+    return programs(scored)
 
 
 def test_a_folder_in_use_is_left_to_who_has_it(
@@ -43,7 +48,7 @@ def test_a_folder_in_use_is_left_to_who_has_it(
     point = store.points()[1]
     store.folder(point).mkdir()
     other = RunFolder(store.folder(point)).claim()
-    assert work.run_point(store, point, SESSION) is False
+    assert work.run_point(store, point, SESSION, quickly) is False
     assert store.failure(point) is None
     pauses = []
 
@@ -53,7 +58,7 @@ def test_a_folder_in_use_is_left_to_who_has_it(
             other.close()
 
     monkeypatch.setattr(work.time, "sleep", pause)
-    work.work(store, SESSION)
+    work.work(store, SESSION, quickly)
     assert pauses == [["done", "waiting", "done", "done"]] * 3
     assert store.states(SESSION) == ["done"] * 4
     assert list((store.path / "failures").iterdir()) == []
@@ -76,10 +81,9 @@ def test_a_full_disk_ends_the_worker(sweep_file, tmp_path, monkeypatch, when):
             return really(old, new)  # a failure would still find room
         raise OSError(28, "No space left on device")
 
-    monkeypatch.setattr(work, "_program", lambda program: full)
     monkeypatch.setattr(os, "replace", replace)
     with pytest.raises((RunError, OSError), match="No space left on device") as told:
-        work.work(store, SESSION)
+        work.work(store, SESSION, programs(full))
     assert "\n" not in str(told.value) and len(runs) == 1
     assert store.states(SESSION) == ["waiting"] * 4
     assert list((store.path / "claims").iterdir()) == []
@@ -103,7 +107,7 @@ def test_a_worker_that_cannot_go_on_is_not_started_again(sweep_file, tmp_path):
 def test_nothing_to_do_starts_no_worker(sweep_file, tmp_path, quickly):
     """All points are done: the runner ends at once."""
     store = open_store(sweep_file(), tmp_path / "dir")
-    work.work(store, SESSION)
+    work.work(store, SESSION, quickly)
     workers = Workers(store, SESSION, 2)
     assert not workers.busy() and list((store.path / "logs").iterdir()) == []
 
@@ -118,7 +122,7 @@ def test_a_worker_takes_memory_as_it_needs_it(
             monkeypatch.delenv("XLA_PYTHON_CLIENT_PREALLOCATE", raising=False)
         else:
             monkeypatch.setenv("XLA_PYTHON_CLIENT_PREALLOCATE", given)
-        work.work(store, SESSION)
+        work.work(store, SESSION, quickly)
         assert os.environ["XLA_PYTHON_CLIENT_PREALLOCATE"] == then
 
 
@@ -148,7 +152,7 @@ def test_a_piece_waits_for_who_has_its_point(
     lines = []
     began = time.monotonic()
     piece = open_store(None, store.path)
-    work.finish(piece, SESSION, work.index_filter([1]), lines.append)
+    work.finish(piece, SESSION, quickly, work.index_filter([1]), lines.append)
     assert time.monotonic() - began > 2
     stop.set()
     thread.join()
@@ -167,7 +171,7 @@ parameters:
 """
 HANG_AT = """
 import runpy, sys, time
-from testbed.sweeps import work, worker
+from testbed import programs, worker
 scored = runpy.run_path({file!r})["scored"]
 count = 0
 def run(config):
@@ -177,7 +181,7 @@ def run(config):
         print("at it", flush=True)
         time.sleep(600)
     scored(config)
-work._program = lambda program: run
+programs.PROGRAMS = {{"scripts/train.py": run, "scripts/simulate.py": run}}
 worker.main()
 """
 
@@ -186,7 +190,7 @@ def test_a_bayes_sweep_that_is_killed_goes_on_as_it_was(tmp_path, quickly):
     """Killed between a proposal and its end: no point is lost, doubled or another."""
     (tmp_path / "s.yaml").write_text(BAYES)
     whole = open_store(tmp_path / "s.yaml", tmp_path / "whole")
-    work.work(whole, SESSION)
+    work.work(whole, SESSION, quickly)
     assert whole.states(SESSION) == ["done"] * 8
     store = open_store(tmp_path / "s.yaml", tmp_path / "killed")
     code = HANG_AT.format(file=__file__, last=7)
@@ -197,13 +201,13 @@ def test_a_bayes_sweep_that_is_killed_goes_on_as_it_was(tmp_path, quickly):
     worker.kill()
     worker.wait()
     assert store.states(SESSION) == ["done"] * 6 + ["waiting"]
-    work.work(store, "two")
+    work.work(store, "two", quickly)
     assert store.states("two") == ["done"] * 8
     assert store.points() == whole.points()
     assert len({p.name for p in store.points()}) == 8
 
 
-def test_a_defect_is_told_by_its_type_and_message(sweep_file, tmp_path, monkeypatch):
+def test_a_defect_is_told_by_its_type_and_message(sweep_file, tmp_path):
     """JAX ends its tracebacks with a remark on frames: that is not the cause."""
 
     def broken(config):
@@ -211,10 +215,9 @@ def test_a_defect_is_told_by_its_type_and_message(sweep_file, tmp_path, monkeypa
         error.add_note("For simplicity, JAX has removed its internal frames.")
         raise error
 
-    monkeypatch.setattr(work, "_program", lambda program: broken)
     store = open_store(sweep_file(), tmp_path / "dir")
     point = store.points()[0]
-    assert work.run_point(store, point, SESSION)
+    assert work.run_point(store, point, SESSION, programs(broken))
     failure = store.failure(point)
     assert failure["error"] == "ZeroDivisionError: a cause"
     assert any("in broken" in line for line in failure["traceback"])

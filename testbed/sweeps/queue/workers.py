@@ -6,11 +6,11 @@ import sys
 from pathlib import Path
 
 from testbed.errors import RunError
-from testbed.sweeps.bayes import check_metric
-from testbed.sweeps.store import MOST_DEATHS, Store
+from testbed.sweeps.queue.bayes import check_metric
+from testbed.sweeps.queue.store import MOST_DEATHS, Store
 
 GRACE_SECONDS = 10.0  # to leave in order
-_MODULE = "testbed.sweeps.worker"
+_MODULE = "testbed.worker"
 
 
 class Workers:
@@ -86,7 +86,7 @@ class Workers:
     def _start(self) -> tuple[subprocess.Popen, Path]:
         self._count += 1
         log = self._store.path / "logs" / f"{self._session}-{self._count}.log"
-        here = Path(__file__).resolve().parents[2]
+        here = Path(__file__).resolve().parents[3]
         paths = [str(here), os.environ.get("PYTHONPATH", "")]
         environment = os.environ | {"PYTHONPATH": os.pathsep.join(filter(None, paths))}
         command = [sys.executable, "-m", _MODULE, str(self._store.path), self._session]

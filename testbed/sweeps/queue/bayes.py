@@ -16,7 +16,7 @@ from testbed.sweeps.points import Settings, draw, point_name
 from testbed.sweeps.spec import Parameter, Sweep, config_of
 
 if TYPE_CHECKING:
-    from testbed.sweeps.store import Store
+    from testbed.sweeps.queue.store import Store
 
 FIRST = 5  # numbers measured at random points before the process is asked
 CANDIDATES = 2000

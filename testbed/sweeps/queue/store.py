@@ -26,9 +26,9 @@ from testbed.errors import RunError, UserError
 from testbed.files import clear_partial, write_whole
 from testbed.runs import digests, parsing
 from testbed.runs.parsing import Damaged
-from testbed.sweeps.claims import Claims
 from testbed.sweeps.document import read_document
 from testbed.sweeps.points import Settings, drawn, grid, point_name, quick
+from testbed.sweeps.queue.claims import Claims
 from testbed.sweeps.spec import Sweep, read_sweep
 
 MOST_DEATHS = 3  # of workers on one point, before it counts as failed

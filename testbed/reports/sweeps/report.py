@@ -10,7 +10,7 @@ from testbed.errors import RunError, UserError, one_line
 from testbed.reports.sweeps.write import write_sweep_report
 from testbed.runs.console import Console
 from testbed.sweeps.gather import Gathered, gather
-from testbed.sweeps.store import Store, open_store
+from testbed.sweeps.queue.store import Store, open_store
 
 
 def report(paths: Sequence[Path], out: Path) -> None:

@@ -1,4 +1,4 @@
-"""A worker process: python -m testbed.sweeps.worker DIR SESSION PARENT."""
+"""A worker process: python -m testbed.worker DIR SESSION PARENT."""
 
 import sys
 import traceback
@@ -12,14 +12,15 @@ def main() -> None:
     """Works at the sweep in DIR until nothing is waiting or PARENT is gone."""
     folder, session, parent = sys.argv[1:]
     with guarded():
-        from testbed.sweeps.leaving import leaving
-        from testbed.sweeps.store import accidents, open_store
-        from testbed.sweeps.work import work
+        from testbed.programs import PROGRAMS
+        from testbed.sweeps.queue.leaving import leaving
+        from testbed.sweeps.queue.store import accidents, open_store
+        from testbed.sweeps.queue.work import work
 
         store = open_store(None, Path(folder))
         try:
             with accidents(store.path), leaving(store.release):
-                work(store, session, parent=int(parent))
+                work(store, session, PROGRAMS, parent=int(parent))
         except (UserError, RunError, OSError, MemoryError):
             raise
         except Exception as error:  # a defect: its cause ends the log

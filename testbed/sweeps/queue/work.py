@@ -6,17 +6,18 @@ import os
 import threading
 import time
 import traceback
-from collections.abc import Callable, Container, Iterator, Sequence
+from collections.abc import Callable, Container, Iterator, Mapping, Sequence
 from typing import Any
 
 from testbed.errors import RunError, UserError, in_a_line
 from testbed.settings import override
-from testbed.sweeps.bayes import propose
-from testbed.sweeps.claims import TOUCH_SECONDS
+from testbed.sweeps.queue.bayes import propose
+from testbed.sweeps.queue.claims import TOUCH_SECONDS
+from testbed.sweeps.queue.store import Point, Store, shape_of
 from testbed.sweeps.spec import config_of
-from testbed.sweeps.store import Point, Store, shape_of
 
 Only = Callable[[Point], bool]
+Programs = Mapping[str, Callable[[Any], Any]]
 WAIT_SECONDS = 2.0  # between looks at what another process works at
 MOST_REFUSED = 10_000  # points, of more than these none is checked before it is run
 
@@ -24,6 +25,7 @@ MOST_REFUSED = 10_000  # points, of more than these none is checked before it is
 def work(
     store: Store,
     session: str,
+    programs: Programs,
     only: Only = lambda point: True,
     parent: int | None = None,
 ) -> None:
@@ -35,6 +37,7 @@ def work(
     Args:
       store: of the sweep.
       session: name of this start of the sweep; what failed in another is tried again.
+      programs: what runs a config, by the sweep's `program`.
       only: which points this worker may take.
       parent: process without which to stop after the point at hand.
 
@@ -50,7 +53,7 @@ def work(
         if point is not None:
             last = shape_of(point)
             with _claimed(store, point):
-                ours = run_point(store, point, session)
+                ours = run_point(store, point, session, programs)
             if not ours:
                 in_use.add(point.name)
         elif in_use:
@@ -61,7 +64,11 @@ def work(
 
 
 def finish(
-    store: Store, session: str, only: Only, say: Callable[[str], None] = print
+    store: Store,
+    session: str,
+    programs: Programs,
+    only: Only,
+    say: Callable[[str], None] = print,
 ) -> None:
     """Works until none of these points is waiting, nor at work in another process.
 
@@ -69,7 +76,7 @@ def finish(
     """
     told = False
     while True:
-        work(store, session, only)
+        work(store, session, programs, only)
         states = zip(store.points(), store.states(session), strict=True)
         running = [p.index for p, state in states if state == "running" and only(p)]
         if not running:
@@ -118,7 +125,7 @@ def refuse(
     return refused
 
 
-def run_point(store: Store, point: Point, session: str) -> bool:
+def run_point(store: Store, point: Point, session: str, programs: Programs) -> bool:
     """Runs, or resumes, one claimed point in this process.
 
     Returns:
@@ -132,7 +139,7 @@ def run_point(store: Store, point: Point, session: str) -> bool:
     where: dict[str, Any] = {"run.dir": str(folder), "run.resume": resume}
     try:
         config = override(config_of(store.sweep, point.settings), where)
-        _program(store.sweep.program)(config)
+        programs[store.sweep.program](config)
     except Exception as error:  # one point's accident is not the sweep's
         cause = _cause(error)
         if isinstance(cause, BlockingIOError) and isinstance(error, UserError):
@@ -185,19 +192,3 @@ def _claimed(store: Store, point: Point):
         stop.set()
         thread.join()
         store.release()
-
-
-def _program(program: str) -> Callable[[Any], Any]:
-    from testbed.compiled import keep_compiled
-    from testbed.runs.console import Console
-
-    if program == "scripts/simulate.py":
-        from testbed.runs.simulation import run_simulation as run
-    else:
-        from testbed.runs.job import run_job as run
-
-    def start(config: Any) -> None:
-        keep_compiled(config.run.compile_cache)
-        run(config, Console())
-
-    return start

@@ -1,0 +1,1 @@
+"""Who works at what: the store of points on disk, claims, workers."""
