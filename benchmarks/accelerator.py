@@ -151,6 +151,10 @@ def work(path: Path, until: float) -> None:
     import jax
     from accelerator_parts.recorder import Recorder
 
+    from testbed.numerics import use_float64
+
+    use_float64()
+
     record = Recorder(path, until)
     # Compilation is measured; in a test it need not be.
     jax.config.update("jax_enable_compilation_cache", record.quick)

@@ -20,6 +20,7 @@ import jax.numpy as jnp
 from models import ResNet
 from testbed.kernels import infinite_kernel, structured_ntk
 from testbed.kernels.neural_tangents import lenient, nt
+from testbed.numerics import use_float64
 
 WIDTH = 64
 INPUTS = 64
@@ -101,6 +102,7 @@ def infinite(depth, n):
 
 
 def main():
+    use_float64()
     parser = argparse.ArgumentParser()
     parser.add_argument("--quick", action="store_true", help="small sizes, for a test")
     quick = parser.parse_args().quick

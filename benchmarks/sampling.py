@@ -21,6 +21,7 @@ import numpy as np
 
 from models import BalancedResNet, BranchScaling
 from testbed.devices import over_seeds
+from testbed.numerics import use_float64
 from testbed.sampling import sample_log_norm
 from testbed.sampling.stream import batch_size
 from testbed.sampling.weights import layers_with_weights
@@ -119,6 +120,7 @@ def beside_numbers(n, networks, turns):
 
 
 def main():
+    use_float64()
     parser = argparse.ArgumentParser()
     parser.add_argument("--quick", action="store_true", help="small sizes, for a test")
     parser.add_argument("--full", action="store_true", help="draw 10^6 networks too")

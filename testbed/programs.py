@@ -9,6 +9,7 @@ from typing import Any
 
 from testbed.compiled import keep_compiled
 from testbed.config import Config, SimulateConfig
+from testbed.numerics import use_float64
 from testbed.reports import write_report
 from testbed.reports.simulation import write_simulation_report
 from testbed.runs.console import Console
@@ -24,12 +25,14 @@ def train(config: Config, console: Console | None = None) -> dict[str, Any]:
       RunError: the run had to stop; everything recorded is kept.
     """
     keep_compiled(config.run.compile_cache)
+    use_float64()
     return run_job(config, console or Console(), write_report)
 
 
 def simulate(config: SimulateConfig, console: Console | None = None) -> dict[str, Any]:
     """Draws networks at initialization beside their laws, likewise."""
     keep_compiled(config.run.compile_cache)
+    use_float64()
     return run_simulation(config, console or Console(), write_simulation_report)
 
 

@@ -18,8 +18,9 @@ import jax
 import pytest
 from threadpoolctl import threadpool_limits
 
-from testbed import numerics as _numerics  # noqa: F401
+from testbed.numerics import use_float64
 
+use_float64()  # as the scripts do
 threadpool_limits(1, user_api="blas")  # several tests share the cores
 jax.config.update("jax_numpy_rank_promotion", "raise")
 

@@ -7,13 +7,13 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from testbed import numerics as _numerics  # noqa: F401
 from testbed.config import DataConfig, ModelConfig
 from testbed.data.dataset import Dataset
 from testbed.data.prepare import encode, normalize
 from testbed.errors import RunError, UserError, check_name
 from testbed.families import family
 from testbed.kinds import KINDS
+from testbed.numerics import in_float64
 from testbed.sources import SYNTHETIC_NAMES
 
 WIDTH, DEPTH = 64, 4  # of the network behind `network` and `gp`
@@ -21,6 +21,7 @@ SEPARATION = 3.0  # distance of a mixture component's mean from the origin
 JITTER = 1e-8  # added to the diagonal of the GP's covariance, whose mean is 1
 
 
+@in_float64
 def teach(config: DataConfig) -> Dataset:
     """Draws inputs from a standard Gaussian in n_in dimensions, and targets for them.
 

@@ -4,7 +4,6 @@ Nothing here trains, reads or writes; outputs are (..., N, C) for N examples and
 outputs, kernels (..., M, M), and leading axes (times, seeds) broadcast.
 """
 
-from testbed import numerics as _numerics  # noqa: F401
 from testbed.divergence.departure import Departure, departure_time
 from testbed.divergence.distances import accuracy, relative_distance, rms_distance
 from testbed.divergence.ensemble import GaussianAgreement, gaussian_agreement, spread

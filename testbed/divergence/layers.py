@@ -12,7 +12,10 @@ import jax.numpy as jnp
 import numpy as np
 from jax.typing import ArrayLike
 
+from testbed.numerics import in_float64
 
+
+@in_float64
 def movement(
     params_t: Mapping[str, Any], params_0: Mapping[str, Any]
 ) -> dict[str, jax.Array]:

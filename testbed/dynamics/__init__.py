@@ -1,6 +1,5 @@
 """Three predictors on one time axis: finite, linearized, infinite."""
 
-from testbed import numerics as _numerics  # noqa: F401
 from testbed.dynamics.clock import Clock
 from testbed.dynamics.finite import Finite
 from testbed.dynamics.infinite import Infinite

@@ -7,11 +7,13 @@ import jax.numpy as jnp
 import numpy as np
 
 from models import layer_statistics
-from testbed.devices import over_seeds
+from testbed.devices import over_seeds, seed_devices
 from testbed.dynamics.descent import begin, descend, take
 from testbed.dynamics.problem import Problem
 from testbed.dynamics.trajectory import Observation
-from testbed.kernels.structured import structured_ntk
+from testbed.kernels.factors import jacobian_factors
+from testbed.kernels.structured import contract
+from testbed.numerics import float64
 
 Tree = Any
 
@@ -41,8 +43,10 @@ class Finite:
         seeds, axis = problem.seeds, problem.seed_axis
         self._advance = over_seeds(self._advance_one, seeds, axis)
         self._outputs = over_seeds(self._outputs_one, seeds, axis)
-        # One seed at a time everywhere: a kernel's cotangents are large.
-        self._kernel = over_seeds(self._kernel_one, seeds, "map")
+        # One seed a device at a time: a kernel's cotangents are large.
+        self._block = len(seed_devices(seeds))
+        self._factors = over_seeds(self._factors_one, self._block, "map")
+        self._contract = over_seeds(_contract_one, self._block, "map")
         self.initial, self.constant = problem.init()
         self._offset: Tree = {"train": jnp.zeros(seeds), "test": jnp.zeros(seeds)}
         self._offset = jax.tree.map(
@@ -64,11 +68,11 @@ class Finite:
 
     def observe(self, state: Tree, step: int, kernels: bool = True) -> Observation:
         """Outputs, layer statistics and, if asked, kernels at this state."""
-        seen = self._observe_outputs(state["value"])
+        outputs = self._observe_outputs(state["value"]).items()
+        seen = {name: np.asarray(value) for name, value in outputs}
         if self.probes and kernels:
-            per_seed = self._per_seed(state)
-            seen["kernel"] = self._kernel(per_seed, self._shared)
-        return {name: np.asarray(value) for name, value in seen.items()}
+            seen["kernel"] = self._kernels(state)
+        return seen
 
     def _observe_outputs(self, value: Tree) -> dict[str, jax.Array]:
         # In the precision of training: at t = 0 a centred output is 0, not round-off.
@@ -113,13 +117,27 @@ class Finite:
                 seen[f"layers/{name}"] = layers[name]
         return seen
 
-    def _kernel_one(self, seed: Tree, shared: Tree) -> jax.Array:
+    def _kernels(self, state: Tree) -> np.ndarray:
+        """Theta of every seed: factors as the network has them, summed in float64."""
+        per_seed, kernels = self._per_seed({"value": state["value"]}), []
+        for start in range(0, self.problem.seeds, self._block):
+            take = lambda a, start=start: a[start : start + self._block]
+            factors = self._factors(jax.tree.map(take, per_seed), self._shared)
+            with float64():
+                kernels.append(np.asarray(self._contract(factors, {})))
+        return np.concatenate(kernels)
+
+    def _factors_one(self, seed: Tree, shared: Tree) -> Tree:
         apply = lambda p, x: self.problem.apply(p, seed["constant"], x)
-        return structured_ntk(apply)(seed["state"]["value"], self._probe(shared))
+        return jacobian_factors(apply, seed["state"]["value"], self._probe(shared))
 
     def _probe(self, shared: Tree) -> jax.Array:
         train, test = shared["x"][: self.probes], shared["x_test"][: self.probes]
         return jnp.concatenate([train, test])
+
+
+def _contract_one(factors: Tree, _: Tree) -> jax.Array:
+    return contract(factors, factors, trace_outputs=True)
 
 
 def _rounding(f: jax.Array) -> jax.Array:

@@ -12,7 +12,7 @@ from testbed.dynamics.losses import RESIDUALS
 from testbed.dynamics.modes import response
 from testbed.dynamics.trajectory import Observation
 from testbed.kernels import Eigensystem, eigensystem
-from testbed.numerics import lapack
+from testbed.numerics import in_float64, lapack
 
 
 @dataclasses.dataclass(frozen=True)
@@ -104,6 +104,7 @@ class Infinite:
             self._mode_cross = kernels.nngp[:, :n] @ vectors
             self._target_modes = vectors.T @ self._y
 
+    @in_float64
     def start(self):
         """The state at step 0: nothing, or (value, velocity) of what is carried."""
         k, (n, outputs) = self._kernels, self._y.shape
@@ -123,6 +124,7 @@ class Infinite:
             return None
         return value, jnp.zeros_like(value)
 
+    @in_float64
     def advance(self, state, start: int, stop: int):
         """Carries the state from step `start` to step `stop`."""
         if state is None:

@@ -13,7 +13,7 @@ from testbed.dynamics.finite import Finite
 from testbed.dynamics.modes import response
 from testbed.dynamics.trajectory import Observation
 from testbed.kernels import eigensystem
-from testbed.kernels.structured import structured_ntk
+from testbed.kernels.empirical import contraction, factors
 
 Tree = Any
 
@@ -158,8 +158,9 @@ class LinearizedClosedForm:
             pick = lambda tree, s=seed: jax.tree.map(lambda a: a[s], tree)
             constant = pick(finite.constant)
             apply = lambda p, x, k=constant: problem.apply(p, k, x)
-            ntk = jax.jit(structured_ntk(apply, trace_outputs=False))
-            kernel = ntk(pick(finite.initial), x, jnp.asarray(problem.x_train))
+            whole = factors(apply, pick(finite.initial), x)
+            rows = jax.tree.map(lambda f: f[:, :n], whole)  # those of the training set
+            kernel = contraction(False, whole, rows)
             flat = np.asarray(kernel, np.float64).transpose(0, 2, 1, 3)
             flat = flat.reshape(-1, n * c)
             system = eigensystem(flat[: n * c], name="empirical NTK")

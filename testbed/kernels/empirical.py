@@ -2,18 +2,19 @@
 
 import functools
 from collections.abc import Callable
+from typing import Any
 
 import jax
 import numpy as np
-from jax.core import Tracer
 
 from testbed.errors import RunError, UserError
 from testbed.kernels.factors import jacobian_factors
 from testbed.kernels.leaves import warn_of_fixed
 from testbed.kernels.memory import USABLE, available_bytes, check_memory
 from testbed.kernels.rows import check_independent_rows, check_single_row
-from testbed.kernels.structured import structured_ntk, sum_over_parameters
+from testbed.kernels.structured import contract, structured_ntk
 from testbed.kernels.tiles import check_block_rows, take_rows, tiles
+from testbed.numerics import in_float64, is_traced
 
 
 def empirical_ntk(
@@ -26,7 +27,7 @@ def empirical_ntk(
     block_rows: int | None = None,
     memory_limit: int | None = None,
     check_rows: bool = True,
-) -> jax.Array | np.ndarray:
+) -> Any:
     """Empirical NTK of a network at `params`.
 
         Theta(x, x')_{c c'} = sum_p d f_c(x) / d theta_p  d f_c'(x') / d theta_p
@@ -50,17 +51,17 @@ def empirical_ntk(
       trace_outputs: (N1, N2), the average over outputs sum_c Theta_cc / C (neural-
         tangents' `trace_axes=(-1,)`); else (N1, N2, C, C).
       block_rows: compute in tiles of this many rows and columns.  Memory beyond the
-        result is that of one tile; the result is a NumPy array on the host.
-        None: in one piece, on the device.
+        result is that of one tile.  None: in one piece.
       memory_limit: bytes that may be used; None: what is available now.
       check_rows: evaluate up to six rows together and one by one, and refuse a network
         whose rows interact (batch normalization in training mode, dropout).  False
         takes the network as acting on single rows.
 
     Returns:
-      Theta, float64: products are in the precision of the network, their sum over
-      layers in float64.  A float32 network gives 1e-6, a float64 one 1e-14, relative to
-      the largest entry.
+      Theta, float64, of NumPy: products are in the precision of the network, their sum
+      over layers in float64.  A float32 network gives 1e-6, a float64 one 1e-14,
+      relative to the largest entry.  The network is traced in the caller's
+      configuration of jax, of which nothing is changed.
 
     Raises:
       UserError: outputs that are not real or not (B, C), rows that interact, inputs of
@@ -80,7 +81,7 @@ def empirical_ntk(
     check_block_rows(block_rows)
     x1, x2 = _array(x1), None if x2 is None else _array(x2)
     arguments = jax.tree.leaves((params, x1, x2))
-    if any(isinstance(leaf, Tracer) for leaf in arguments):
+    if is_traced(arguments):
         if block_rows is not None:
             raise UserError(
                 "block_rows", block_rows, "needs concrete arrays", "leave it out"
@@ -102,10 +103,24 @@ def empirical_ntk(
     return kernel
 
 
-@functools.partial(jax.jit, static_argnums=(0, 1))
 def _ntk(apply_fn, trace_outputs, params, x1, x2):
-    kernel = sum_over_parameters(apply_fn, trace_outputs, params, x1, x2)
-    return (kernel + _transposed(kernel)) / 2 if x2 is None else kernel
+    """The network is traced as its owner would; what it gives is summed in float64."""
+    f1 = factors(apply_fn, params, x1)
+    f2 = None if x2 is None else factors(apply_fn, params, x2)
+    return contraction(trace_outputs, f1, f2)
+
+
+factors = jax.jit(jacobian_factors, static_argnums=0)
+
+
+@functools.partial(jax.jit, static_argnums=0)
+def _contraction(trace_outputs, f1, f2):
+    """The kernel of rows and rows, (N1, N2) or (N1, N2, C, C); f2 None is f1."""
+    kernel = contract(f1, f1 if f2 is None else f2, trace_outputs)
+    return (kernel + _transposed(kernel)) / 2 if f2 is None else kernel
+
+
+contraction = in_float64(_contraction)
 
 
 def _array(x):

@@ -37,15 +37,15 @@ import flax.linen as nn
 import jax
 import jax.numpy as jnp
 import numpy as np
-from jax.core import Tracer
 
-from models import MLP, ResNet
+from models import MLP, BranchScaling, ResNet
 from models.layers import PARAMETERIZATIONS
 from models.resnet import HEADS
 from testbed.errors import RunError, UserError, check_name
 from testbed.kernels.memory import check_memory
 from testbed.kernels.recursion import relu_recursion
 from testbed.kernels.tiles import check_block_rows, take_rows, tiles
+from testbed.numerics import in_float64, is_traced
 
 ROUTES = ("auto", "neural_tangents", "recursion")
 
@@ -87,8 +87,10 @@ def infinite_kernel(net: nn.Module, *, route: str = "auto") -> KernelFn:
         kernels are then exactly symmetric.
       layers: also the kernels of every layer, as `Kernel.layers`.
       block_rows: evaluate in tiles of this many rows and columns, each half of a
-        symmetric kernel once; memory beyond the result is then that of a tile.  The
-        result is a NumPy array on the host.  None: in one piece; may be traced.
+        symmetric kernel once; memory beyond the result is then that of a tile.  None:
+        in one piece; may be traced, with 64-bit types on.
+
+    Kernels are NumPy arrays in float64, unless traced.
 
     Two routes lead to the result.  "recursion" is the half-angle recursion of
     `testbed.kernels.recursion`: ReLU only, with or without biases, exact to round-off
@@ -126,18 +128,22 @@ def infinite_kernel(net: nn.Module, *, route: str = "auto") -> KernelFn:
 
 @infinite_kernel.register
 def _of_mlp(net: MLP, *, route: str = "auto") -> KernelFn:
-    alpha = jnp.zeros(net.depth, jnp.float64)
-    return _residual_kernel(net, alpha, alpha + 1, route)
+    return _residual_kernel(net, np.zeros(net.depth), np.ones(net.depth), route)
 
 
 @infinite_kernel.register
 def _of_resnet(net: ResNet, *, route: str = "auto") -> KernelFn:
-    return _residual_kernel(net, *net.branch.at_depth(net.depth, jnp.float64), route)
+    branch = net.branch
+    pair = _branch_weights(branch.alpha, branch.lam, branch.exponent, net.depth)
+    return _residual_kernel(net, *pair, route)
 
 
-def _residual_kernel(
-    net: MLP | ResNet, alpha: jax.Array, lam: jax.Array, route: str
-) -> KernelFn:
+@in_float64
+def _branch_weights(alpha, lam, exponent: float, depth: int):
+    return BranchScaling(alpha, lam, exponent).at_depth(depth, jnp.float64)
+
+
+def _residual_kernel(net: MLP | ResNet, alpha: Any, lam: Any, route: str) -> KernelFn:
     check_name("route", route, ROUTES)
     check_name("model.head", net.head, HEADS)
     check_name("model.parameterization", net.parameterization, PARAMETERIZATIONS)
@@ -153,11 +159,11 @@ def _residual_kernel(
 
     def kernel_fn(x1, x2=None, *, layers=False, block_rows=None) -> Kernel:
         check_block_rows(block_rows)
-        known = not any(isinstance(v, Tracer) for v in (x1, x2, alpha, lam))
+        known = not is_traced((x1, x2, alpha, lam))
         x1, x2 = _inputs(x1, x2, known)
         _check_memory(x1, x2, block_rows, net.depth + 2 if layers else 1)
         evaluate = functools.partial(
-            _evaluate, alpha=alpha, lam=lam, layers=layers, **options
+            in_float64(_evaluate), alpha=alpha, lam=lam, layers=layers, **options
         )
         if block_rows is None:
             kernel = evaluate(x1, x2)

@@ -1,6 +1,7 @@
 """The one door to neural-tangents: `nt` and `nt.stax` on the jax of today.
 
-    from testbed.kernels.neural_tangents import lenient, nt
+    from testbed.kernels.neural_tangents import lenient, load
+    nt = load()
 
 neural-tangents 0.6.5 is its last release and was written for jax 0.4.  This module
 
@@ -300,3 +301,18 @@ def _load() -> Any:
 
 
 nt = _load()
+
+
+def load() -> Any:
+    """neural-tangents on today's jax, for whoever wants just that.
+
+    jax and its configuration are as they were; TensorFlow is neither needed nor
+    imported.  `lenient` is a context for calls under strict settings of jax.
+
+    Example:
+      >>> stax = load().stax
+      >>> _, _, kernel_fn = stax.serial(stax.Dense(1), stax.Relu(), stax.Dense(1))
+      >>> kernel_fn(jnp.ones((2, 3)), None, "ntk").shape
+      (2, 2)
+    """
+    return nt

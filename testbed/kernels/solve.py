@@ -2,13 +2,14 @@
 
 import dataclasses
 from collections.abc import Callable
+from typing import Any
 
-import jax
 import jax.numpy as jnp
 import numpy as np
+from jax.typing import ArrayLike
 
 from testbed.errors import RunError, UserError
-from testbed.numerics import lapack
+from testbed.numerics import in_float64, lapack
 
 # An eigenvalue below -PSD_TOLERANCE * (largest) is no round-off: kernels of float32
 # networks err by 1e-6 of their largest entry, which is at most the largest eigenvalue.
@@ -20,28 +21,22 @@ class Eigensystem:
     """Theta + ridge I = V diag(w) V^T, w ascending.
 
     Attributes:
-      values: w, ridge included, (N,) float64.
+      values: w, ridge included, (N,) float64, of NumPy.
       vectors: V, eigenvectors in columns, (N, N).
       ridge: what has been added to the diagonal.
       condition: largest over smallest of w; inf if the smallest is not positive.
     """
 
-    values: jax.Array
-    vectors: jax.Array
+    values: np.ndarray
+    vectors: np.ndarray
     ridge: float
     condition: float
 
-    def apply(
-        self, function: Callable[[jax.Array], jax.Array], rhs: jax.Array
-    ) -> jax.Array:
-        """V f(w) V^T rhs, for rhs of shape (N,) or (N, C)."""
-        weights = function(self.values)
-        coefficients = self.vectors.T @ rhs
-        if coefficients.ndim == 2:
-            weights = weights[:, None]
-        return self.vectors @ (weights * coefficients)
+    def apply(self, function: Callable[[Any], Any], rhs: ArrayLike) -> Any:
+        """V f(w) V^T rhs, for rhs of shape (N,) or (N, C); NumPy, unless traced."""
+        return _apply(function, self.values, self.vectors, rhs)
 
-    def solve(self, rhs: jax.Array) -> jax.Array:
+    def solve(self, rhs: ArrayLike) -> Any:
         """(Theta + ridge I)^-1 rhs, for rhs of shape (N,) or (N, C).
 
         Raises:
@@ -89,18 +84,31 @@ def eigensystem(
     if asymmetry > tolerance * np.abs(matrix).max():
         raise RunError(f"{name} is not symmetric: K - K^T reaches {asymmetry:.3g}")
     with lapack(len(matrix)):
-        values, vectors = jnp.linalg.eigh(jnp.asarray((matrix + matrix.T) / 2))
-        values.block_until_ready()
+        values, vectors = _decompose((matrix + matrix.T) / 2)
     smallest, largest = float(values[0]), float(values[-1])
     if smallest < -tolerance * max(largest, 0.0):
         raise RunError(
             f"{name} is not positive semi-definite: eigenvalues from {smallest:.6g} to "
             f"{largest:.6g}; compute it in higher precision"
         )
-    values = jnp.maximum(values, 0.0) + ridge
+    values = np.maximum(values, 0.0) + ridge
     smallest, largest = float(values[0]), float(values[-1])
     condition = largest / smallest if smallest > 0 else float("inf")
     return Eigensystem(values, vectors, float(ridge), condition)
+
+
+@in_float64
+def _decompose(matrix: np.ndarray):
+    return jnp.linalg.eigh(jnp.asarray(matrix))
+
+
+@in_float64
+def _apply(function, values, vectors, rhs):
+    weights = function(jnp.asarray(values))
+    coefficients = jnp.asarray(vectors).T @ rhs
+    if coefficients.ndim == 2:
+        weights = weights[:, None]
+    return jnp.asarray(vectors) @ (weights * coefficients)
 
 
 def critical_learning_rate(values) -> float:

@@ -16,6 +16,7 @@ import jax.numpy as jnp
 
 from testbed.kernels.factors import Dense, Plain, jacobian_factors
 from testbed.kernels.leaves import warn_of_fixed
+from testbed.numerics import check_float64
 
 
 def structured_ntk(apply_fn: Callable, *, trace_outputs: bool = True) -> Callable:
@@ -34,10 +35,11 @@ def structured_ntk(apply_fn: Callable, *, trace_outputs: bool = True) -> Callabl
 
     Returns:
       `ntk_fn`; its result is float64: products in the network's precision, their sum
-      over layers in float64.
+      over layers in float64.  It refuses where 64-bit types are off, with a UserError.
     """
 
     def ntk_fn(params, x1, x2=None):
+        check_float64()
         warn_of_fixed(params)
         return sum_over_parameters(apply_fn, trace_outputs, params, x1, x2)
 

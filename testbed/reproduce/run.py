@@ -6,6 +6,7 @@ from rich.table import Table
 
 from testbed.bounds import check_path
 from testbed.errors import RunError, check_name
+from testbed.numerics import use_float64
 from testbed.reproduce.registry import NAMES, Reproduction, describe, kept, reproduce
 from testbed.reproduce.write import write_page
 from testbed.runs.console import Console
@@ -33,6 +34,7 @@ def run(name: str, quick: bool, path: Path) -> None:
     check_name("name", name, (*NAMES, "all"))
     check_path("dir", path)
     check_device()
+    use_float64()
     console = Console()
     names = NAMES if name == "all" else (name,)
     done: list[Reproduction] = []

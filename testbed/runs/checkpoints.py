@@ -19,8 +19,6 @@ import orbax.checkpoint as ocp
 from testbed.errors import RunError
 from testbed.runs.digests import Records, sealed, unsealed
 
-logging.getLogger("absl").setLevel(logging.CRITICAL)  # what it says is said here
-
 
 class Checkpoints:
     """Saves and restores pytrees of arrays, atomically, through Orbax.
@@ -37,6 +35,9 @@ class Checkpoints:
     ):
         self._seconds, self._cost, self._saved = seconds, 0.0, time.perf_counter()
         self._path, self._records = path, records or Records()
+        logging.getLogger("absl").setLevel(
+            logging.CRITICAL
+        )  # what it says is said here
         options = ocp.CheckpointManagerOptions(
             max_to_keep=2,
             enable_async_checkpointing=False,

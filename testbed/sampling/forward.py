@@ -16,7 +16,6 @@ from typing import Any, NamedTuple
 import jax
 import jax.numpy as jnp
 
-import testbed.numerics  # noqa: F401  (float64 for logarithms)
 from testbed.sampling.architecture import Architecture, Scales
 from testbed.sampling.normals import normal_and_sign
 

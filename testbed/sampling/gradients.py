@@ -18,7 +18,6 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-import testbed.numerics  # noqa: F401  (float64 for logarithms)
 from models import MLP, ResNet
 from testbed.sampling.architecture import Architecture, Scales, describe
 from testbed.sampling.normals import normal_and_sign

@@ -11,9 +11,9 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-import testbed.numerics  # noqa: F401  (float64 for logarithms)
 from models import MLP, ResNet
 from testbed.errors import UserError
+from testbed.numerics import in_float64
 from testbed.sampling.architecture import Architecture, Scales, describe
 from testbed.sampling.cholesky import cholesky
 from testbed.sampling.normals import normal_and_sign
@@ -37,13 +37,23 @@ class GramLayer(NamedTuple):
     @property
     def covariance(self) -> jax.Array:
         """<z^i, z^j> / n, (..., k, k), float64; over- or underflows where it must."""
-        return self.gram * jnp.exp(self.log_scale)[..., None, None]
+        return _scaled(self.gram, self.log_scale)
 
     @property
     def correlation(self) -> jax.Array:
         """Cosines of the angles between inputs, (..., k, k); nan where z^i = 0."""
-        norm = jnp.sqrt(jnp.diagonal(self.gram, axis1=-2, axis2=-1))
-        return self.gram / (norm[..., :, None] * norm[..., None, :])
+        return _cosines(self.gram)
+
+
+@in_float64
+def _scaled(gram, log_scale):
+    return gram * jnp.exp(log_scale)[..., None, None]
+
+
+@in_float64
+def _cosines(gram):
+    norm = jnp.sqrt(jnp.diagonal(gram, axis1=-2, axis2=-1))
+    return gram / (norm[..., :, None] * norm[..., None, :])
 
 
 def sample_gram(

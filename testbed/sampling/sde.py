@@ -14,9 +14,9 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-import testbed.numerics  # noqa: F401  (float64 where x0 is float64)
 from testbed.arguments import number, whole, wholes
 from testbed.errors import UserError
+from testbed.numerics import check_float64
 
 Drift = Callable[[jax.Array, jax.Array], jax.Array]
 Noise = Callable[[jax.Array, jax.Array, jax.Array], jax.Array]
@@ -64,8 +64,8 @@ def euler_maruyama(
       (len(save), paths, ...), in x0's dtype.
 
     Raises:
-      UserError: an integer x0, a time below 0 or not finite, steps or refine below 1
-        or not whole, a step that is not there.
+      UserError: an integer x0, one in float64 where 64-bit types are off, a time below
+        0 or not finite, steps or refine below 1 or not whole, a step that is not there.
 
     Source: Maruyama 1955, "Continuous Markov processes and stochastic equations".
 
@@ -80,6 +80,8 @@ def euler_maruyama(
     if not jnp.issubdtype(x0.dtype, jnp.floating) or x0.ndim == 0:
         rule = "must be an array of floating-point numbers, paths first"
         raise UserError("x0", x0.dtype, rule, "give float32 or float64")
+    if x0.dtype == np.float64:
+        check_float64("x0 is float64")
     time = number("time", time, 0, remedy="e.g. time=1.0")
     steps, refine = whole("steps", steps), whole("refine", refine)
     if steps * refine >= 2**32:

@@ -15,6 +15,7 @@ import numpy as np
 from testbed.arguments import whole
 from testbed.devices import over_seeds
 from testbed.errors import UserError
+from testbed.numerics import float64
 from testbed.sampling.architecture import Architecture, Scales
 
 Tree = Any
@@ -88,7 +89,8 @@ def stream(
     while done < batches:
         index = np.arange(done, done + length)
         constant = {"key": key, "scales": scales, "samples": samples, "more": shared}
-        out = program(jnp.asarray(index), constant)
+        with float64():
+            out = program(jnp.asarray(index), constant)
         done = min(done + length, batches)
         kept = done - int(index[0])
         yield (

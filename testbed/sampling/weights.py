@@ -10,10 +10,10 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-import testbed.numerics  # noqa: F401  (float64 for logarithms)
 from models import MLP, ResNet, layer_statistics
 from testbed.arguments import whole
 from testbed.devices import over_seeds
+from testbed.numerics import float64
 from testbed.sampling.architecture import describe
 from testbed.sampling.stream import check_samples
 
@@ -44,7 +44,8 @@ def layers_with_weights(
     """
     samples, n_in = check_samples(samples, 1), whole("n_in", n_in)
     program = _layers(_sized(net), samples, n_in)  # pyright: ignore[reportArgumentType]
-    out = program(jnp.arange(samples), key)
+    with float64():
+        out = program(jnp.arange(samples), key)
     return jax.tree.map(np.asarray, out)
 
 
@@ -78,7 +79,8 @@ def ntk_with_weights(
     """
     samples, n_in = check_samples(samples, 1), whole("n_in", n_in)
     program = _ntk(_sized(net), samples, n_in)  # pyright: ignore[reportArgumentType]
-    return np.asarray(program(jnp.arange(samples), key))
+    with float64():
+        return np.asarray(program(jnp.arange(samples), key))
 
 
 @functools.lru_cache(maxsize=16)

@@ -55,9 +55,11 @@ def train(config: Config, folder: Path) -> list[str]:
       RunError: it failed, otherwise than by networks that diverged.
     """
     from testbed.compiled import keep_compiled
+    from testbed.numerics import use_float64
     from testbed.runs.job import run_job
 
     keep_compiled(config.run.compile_cache)
+    use_float64()
     resume = (folder / "config.json").exists()
     config = override(config, {"run.dir": str(folder), "run.resume": resume})
     with warnings.catch_warnings(record=True) as caught:
