@@ -146,7 +146,10 @@ def _infinite(record: Recorder, depth: int, inputs: int) -> None:
 
     title, needed = f"infinite, depth {depth}, {inputs:,} inputs", 64 * pairs
     device = f"{title}, on the device"
-    if record.case(device, on_device, predicted=5 * special, needed=needed):
+    if (
+        record.case(device, on_device, predicted=5 * special, needed=needed)
+        and not record.quick
+    ):
         where_time_goes(record, device, lambda: program(jnp.asarray(x)))
     record.case(f"{title}, to NumPy", whole, predicted=5 * special, needed=needed)
     record.case(f"{title}, in tiles of 2,048", in_tiles, predicted=5 * special)

@@ -43,11 +43,12 @@ _FILES = {"report.html": "map.html", "divergence.csv": "map.csv"}
 def run(record: Recorder) -> None:
     """A row a point; the report anew after each."""
     widths, depths = ((8,), (2,)) if record.quick else (WIDTHS, DEPTHS)
+    kinds = ("resnet",) if record.quick else ("resnet", "balanced")
     points = [
         (width * width * depth, kind, width, depth)
         for width in widths
         for depth in depths
-        for kind in ("resnet", "balanced")
+        for kind in kinds
     ]
     with tempfile.TemporaryDirectory() as folder:
         for cost, kind, width, depth in sorted(points):

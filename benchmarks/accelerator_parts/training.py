@@ -154,7 +154,8 @@ def _steps(record: Recorder, config: Config, finite: Finite, linearized: Lineari
             }
 
         row = record.case(f"a step, {name}", measure, predicted=3 * seconds)
-        if row and rate == "highest":
+        profiled = name == "network" if record.quick else rate == "highest"
+        if row and profiled:
             predictor = make()
             state = predictor.start()
             step = functools.partial(predictor.advance, state, 0, 1)

@@ -6,7 +6,7 @@ from typing import Any
 import jax
 import jax.numpy as jnp
 
-from testbed.dynamics.problem import Problem
+from testbed.dynamics.problem import Problem, Shared
 
 Tree = Any
 
@@ -23,10 +23,10 @@ def begin(problem: Problem, trained: Tree) -> Tree:
 def descend(
     problem: Problem,
     state: Tree,
-    shared: dict[str, Any],
+    shared: Shared,
     gradient: Callable[[Tree, jax.Array | None], tuple[jax.Array, Tree]],
 ) -> Tree:
-    """Takes one seed's `state` from step shared["start"] to step shared["stop"].
+    """Takes one seed's `state` from step `shared.start` to `shared.stop`.
 
     The bounds are traced, so one compiled program serves every stretch between recorded
     times, and how a run is cut into stretches does not change a bit of it.
@@ -34,7 +34,7 @@ def descend(
     Args:
       problem: gives the optimizer.
       state: of one seed, as made by `begin`.
-      shared: with "start", "stop", and "schedule" for minibatches.
+      shared: what all seeds see.
       gradient: (value, indices or None) -> (loss, gradient).
 
     Returns:
@@ -43,7 +43,7 @@ def descend(
     optimizer = problem.optax()
 
     def step(i, state):
-        rows = shared["schedule"][i] if "schedule" in shared else None
+        rows = shared.schedule[i] if shared.schedule is not None else None
         loss, grads = gradient(state["value"], rows)
         updates, opt = optimizer.update(grads, state["optimizer"])
         failed_at = state["failed_at"]
@@ -56,7 +56,7 @@ def descend(
             ),
         }
 
-    return jax.lax.fori_loop(shared["start"], shared["stop"], step, state)
+    return jax.lax.fori_loop(shared.start, shared.stop, step, state)
 
 
 def take(a: jax.Array, rows: jax.Array | None) -> jax.Array:

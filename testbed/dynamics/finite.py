@@ -1,6 +1,6 @@
 """The finite networks: an ensemble of seeds, trained and watched."""
 
-from typing import Any
+from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
@@ -9,13 +9,21 @@ import numpy as np
 from models import layer_statistics
 from testbed.devices import over_seeds, seed_devices
 from testbed.dynamics.descent import begin, descend, take
-from testbed.dynamics.problem import Problem
+from testbed.dynamics.problem import Problem, Shared
 from testbed.dynamics.trajectory import Observation
 from testbed.kernels.factors import jacobian_factors
 from testbed.kernels.structured import contract
 from testbed.numerics import float64
 
 Tree = Any
+
+
+class _Seed(NamedTuple):
+    """One seed: its state, its constant variables, its outputs at initialization."""
+
+    state: Tree
+    constant: Tree
+    offset: dict[str, jax.Array]
 
 
 class Finite:
@@ -62,7 +70,7 @@ class Finite:
 
     def advance(self, state: Tree, start: int, stop: int) -> Tree:
         """Trains every seed from step `start` to step `stop`."""
-        shared = {**self._shared, "start": start, "stop": stop}
+        shared = self._shared._replace(start=start, stop=stop)
         with jax.default_matmul_precision(self.problem.precision):
             return self._advance(self._per_seed(state), shared)
 
@@ -79,34 +87,34 @@ class Finite:
         with jax.default_matmul_precision(self.problem.precision):
             return self._outputs(self._per_seed({"value": value}), self._shared)
 
-    def _per_seed(self, state: Tree) -> Tree:
-        return {"state": state, "constant": self.constant, "offset": self._offset}
+    def _per_seed(self, state: Tree) -> _Seed:
+        return _Seed(state, self.constant, self._offset)
 
-    def _advance_one(self, seed: Tree, shared: Tree) -> Tree:
+    def _advance_one(self, seed: _Seed, shared: Shared) -> Tree:
         problem = self.problem
 
         def loss(value, rows):
-            f = problem.apply(value, seed["constant"], take(shared["x"], rows))
+            f = problem.apply(value, seed.constant, take(shared.x, rows))
             if problem.center:
-                f = f - take(seed["offset"]["train"], rows)
-            return problem.loss_value(f, take(shared["y"], rows))
+                f = f - take(seed.offset["train"], rows)
+            return problem.loss_value(f, take(shared.y, rows))
 
-        return descend(problem, seed["state"], shared, jax.value_and_grad(loss))
+        return descend(problem, seed.state, shared, jax.value_and_grad(loss))
 
-    def _outputs_one(self, seed: Tree, shared: Tree) -> dict[str, jax.Array]:
-        problem, constant = self.problem, seed["constant"]
-        value = seed["state"]["value"]
+    def _outputs_one(self, seed: _Seed, shared: Shared) -> dict[str, jax.Array]:
+        problem, constant = self.problem, seed.constant
+        value = seed.state["value"]
 
         def loss(value):
-            f = problem.apply(value, constant, shared["x"]) - seed["offset"]["train"]
-            return problem.loss_value(f, shared["y"]), f
+            f = problem.apply(value, constant, shared.x) - seed.offset["train"]
+            return problem.loss_value(f, shared.y), f
 
         grads, train = jax.grad(loss, has_aux=True)(value)
-        test = problem.apply(value, constant, shared["x_test"])
+        test = problem.apply(value, constant, shared.x_test)
         seen = {
             "outputs/train": train,
-            "outputs/test": test - seed["offset"]["test"],
-            "outputs/rounding": _rounding(train + seed["offset"]["train"]),
+            "outputs/test": test - seed.offset["test"],
+            "outputs/rounding": _rounding(train + seed.offset["train"]),
             "layers/gradient_norm": _block_norms(grads, problem.net.depth),
         }
         if self.probes:
@@ -127,12 +135,12 @@ class Finite:
                 kernels.append(np.asarray(self._contract(factors, {})))
         return np.concatenate(kernels)
 
-    def _factors_one(self, seed: Tree, shared: Tree) -> Tree:
-        apply = lambda p, x: self.problem.apply(p, seed["constant"], x)
-        return jacobian_factors(apply, seed["state"]["value"], self._probe(shared))
+    def _factors_one(self, seed: _Seed, shared: Shared) -> Tree:
+        apply = lambda p, x: self.problem.apply(p, seed.constant, x)
+        return jacobian_factors(apply, seed.state["value"], self._probe(shared))
 
-    def _probe(self, shared: Tree) -> jax.Array:
-        train, test = shared["x"][: self.probes], shared["x_test"][: self.probes]
+    def _probe(self, shared: Shared) -> jax.Array:
+        train, test = shared.x[: self.probes], shared.x_test[: self.probes]
         return jnp.concatenate([train, test])
 
 

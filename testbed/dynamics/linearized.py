@@ -1,7 +1,7 @@
 """Each network's own first-order Taylor model, trained as the network is."""
 
 from functools import partial
-from typing import Any
+from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
@@ -11,11 +11,20 @@ from testbed.devices import over_seeds
 from testbed.dynamics.descent import begin, descend, take
 from testbed.dynamics.finite import Finite
 from testbed.dynamics.modes import response
+from testbed.dynamics.problem import Shared
 from testbed.dynamics.trajectory import Observation
 from testbed.kernels import eigensystem
 from testbed.kernels.empirical import contraction, factors
 
 Tree = Any
+
+
+class _Seed(NamedTuple):
+    """One seed: its state, theta_0, its constant variables."""
+
+    state: Tree
+    origin: Tree
+    constant: Tree
 
 
 class Linearized:
@@ -46,7 +55,7 @@ class Linearized:
 
     def advance(self, state: Tree, start: int, stop: int) -> Tree:
         """Trains every seed's displacement from step `start` to step `stop`."""
-        shared = {**self._shared, "start": start, "stop": stop}
+        shared = self._shared._replace(start=start, stop=stop)
         with jax.default_matmul_precision(self.problem.precision):
             return self._advance(self._per_seed(state), shared)
 
@@ -71,12 +80,11 @@ class Linearized:
             self.problem.seeds,
             self.problem.seed_axis,
         )
-        seed = {"origin": self._finite.initial, "constant": self._finite.constant}
-        return np.asarray(measure(seed, self._shared))
+        return np.asarray(measure(self._per_seed(None), self._shared))
 
-    def _stiffness_one(self, iterations: int, seed: Tree, shared: Tree) -> jax.Array:
-        origin = seed["origin"]
-        apply = lambda p: self.problem.apply(p, seed["constant"], shared["x"])
+    def _stiffness_one(self, iterations: int, seed: _Seed, shared: Shared) -> jax.Array:
+        origin = seed.origin
+        apply = lambda p: self.problem.apply(p, seed.constant, shared.x)
         start, push = jax.linearize(apply, origin)
         pull = jax.linear_transpose(push, origin)
 
@@ -85,19 +93,18 @@ class Linearized:
             norm = jnp.linalg.norm(moved)
             return moved / norm, norm
 
-        v = start - shared["y"]
+        v = start - shared.y
         _, norms = jax.lax.scan(step, v / jnp.linalg.norm(v), None, length=iterations)
         return norms[-1]
 
-    def _per_seed(self, state: Tree) -> Tree:
-        origin = self._finite.initial
-        return {"state": state, "origin": origin, "constant": self._finite.constant}
+    def _per_seed(self, state: Tree) -> _Seed:
+        return _Seed(state, self._finite.initial, self._finite.constant)
 
-    def _advance_one(self, seed: Tree, shared: Tree) -> Tree:
-        problem, origin = self.problem, seed["origin"]
+    def _advance_one(self, seed: _Seed, shared: Shared) -> Tree:
+        problem, origin = self.problem, seed.origin
 
         def taylor(x):
-            apply = lambda p: problem.apply(p, seed["constant"], x)
+            apply = lambda p: problem.apply(p, seed.constant, x)
             start, push = jax.linearize(apply, origin)
             return (
                 start * (not problem.center),
@@ -106,26 +113,26 @@ class Linearized:
             )
 
         # Linearized outside the loop when every step sees the same examples.
-        whole = None if "schedule" in shared else taylor(shared["x"])
+        whole = None if shared.schedule is not None else taylor(shared.x)
 
         def gradient(displacement, rows):
-            start, push, pull = whole or taylor(take(shared["x"], rows))
+            start, push, pull = whole or taylor(take(shared.x, rows))
             f = start + push(displacement)
-            loss = lambda f: problem.loss_value(f, take(shared["y"], rows))
+            loss = lambda f: problem.loss_value(f, take(shared.y, rows))
             value, cotangent = jax.value_and_grad(loss)(f)
             return value, pull(cotangent)[0]
 
-        return descend(problem, seed["state"], shared, gradient)
+        return descend(problem, seed.state, shared, gradient)
 
-    def _outputs_one(self, seed: Tree, shared: Tree) -> dict[str, jax.Array]:
+    def _outputs_one(self, seed: _Seed, shared: Shared) -> dict[str, jax.Array]:
         def outputs(x):
-            apply = lambda p: self.problem.apply(p, seed["constant"], x)
-            f, moved = jax.jvp(apply, (seed["origin"],), (seed["state"]["value"],))
+            apply = lambda p: self.problem.apply(p, seed.constant, x)
+            f, moved = jax.jvp(apply, (seed.origin,), (seed.state["value"],))
             return f * (not self.problem.center) + moved
 
         return {
-            "outputs/train": outputs(shared["x"]),
-            "outputs/test": outputs(shared["x_test"]),
+            "outputs/train": outputs(shared.x),
+            "outputs/test": outputs(shared.x_test),
         }
 
 

@@ -1,7 +1,7 @@
 """The training problem that a finite ensemble and its linearization share."""
 
 import dataclasses
-from typing import Any
+from typing import Any, NamedTuple
 
 import flax.linen as nn
 import jax
@@ -13,6 +13,25 @@ from testbed.dynamics.clock import Clock
 from testbed.dynamics.losses import LOSSES
 
 Tree = Any
+
+
+class Shared(NamedTuple):
+    """What all seeds of an ensemble see; arrays of NumPy or jax.
+
+    Attributes:
+      x: training inputs (N, ...).
+      y: targets (N, C).
+      x_test: test inputs (M, ...).
+      schedule: rows of x of each step, (steps, batch); None: all of them.
+      start, stop: steps between which a state is taken.
+    """
+
+    x: Any
+    y: Any
+    x_test: Any
+    schedule: Any = None
+    start: Any = 0
+    stop: Any = 0
 
 
 @dataclasses.dataclass(frozen=True)
@@ -82,9 +101,7 @@ class Problem:
             return optax.adam(self.clock.lr)
         return optax.sgd(self.clock.lr, momentum=self.clock.momentum or None)
 
-    def shared(self) -> dict[str, Any]:
+    def shared(self) -> Shared:
         """The arrays that every seed sees."""
-        arrays = {"x": self.x_train, "y": self.y_train, "x_test": self.x_test}
-        if self.schedule is not None:
-            arrays["schedule"] = self.schedule
+        arrays = Shared(self.x_train, self.y_train, self.x_test, self.schedule)
         return jax.tree.map(jnp.asarray, arrays)
