@@ -6,6 +6,7 @@ first-order model; `eigensystem` what predictors solve with; `check_memory` refu
 cannot fit.  neural-tangents is reached through `testbed.kernels.neural_tangents` alone.
 """
 
+from testbed.kernels import convolutional as _convolutional  # noqa: F401
 from testbed.kernels.empirical import empirical_ntk
 from testbed.kernels.infinite import Kernel, infinite_kernel
 from testbed.kernels.linearize import linearize
