@@ -8,7 +8,7 @@ import jax.numpy as jnp
 
 from models.activations import activation
 from models.layers import PARAMETERIZATIONS, Dense
-from models.resnet import _REAL, HEADS, _Signed, _sow
+from models.resnet import HEADS, REAL, Signed, sow_statistics
 from models.scaling import BranchScaling
 from models.statistics import activation_ratio
 
@@ -25,7 +25,8 @@ class Conv(nn.Module):
       features: channels of the output.
       filter_size: k, odd.
       stride: taps are at stride * p + delta.
-      padding: "SAME", zeros outside, where XLA puts them; or "CIRCULAR".
+      padding: "SAME", zeros outside, where XLA puts them; or "CIRCULAR", windows
+        centred at stride * p, as Flax has them (neural-tangents does not).
       weight_variance: sigma_w^2.
       bias_std: sigma_b; 0 means that there is no bias.
     """
@@ -147,22 +148,24 @@ class ConvResNet(nn.Module):
         x = x if hasattr(x, "dtype") else jnp.asarray(x)
         _check_images(x)
         batch = x if x.ndim == 4 else x[None]
-        shared = dict(
+        shared: dict[str, Any] = dict(
             bias_std=self.bias_std,
             parameterization=self.parameterization,
             dtype=self.dtype,
         )
-        conv = dict(filter_size=self.filter_size, padding=self.padding, **shared)
+        conv: dict[str, Any] = dict(
+            filter_size=self.filter_size, padding=self.padding, **shared
+        )
         z = Conv(self.width, **conv, name="input")(jnp.asarray(batch, self.dtype))
         scales = self.branch.at_depth(self.depth, self.dtype)
         lengths = stage_depths(self.depth, len(self.strides))
         z = _Stages(
             self.activation, self.signed, self.strides, lengths, conv, name="blocks"
         )(z, scales)
-        _sow(self, squared_norm=lambda: jnp.mean(z**2, (1, 2, 3)))
+        sow_statistics(self, squared_norm=lambda: jnp.mean(z**2, (1, 2, 3)))
         variance = 1.0
         if self.head == "relu":
-            z = _Signed(
+            z = Signed(
                 self.activation, self.signed, self.dtype, name="head_activation"
             )(z)
             variance = activation(self.activation).weight_variance
@@ -226,7 +229,7 @@ def _check_images(x) -> None:
             f"x has shape {x.shape}: must be (N, H, W, C) or (H, W, C); give images, "
             "x[..., None] where they have no channels"
         )
-    if not any(jnp.issubdtype(x.dtype, kind) for kind in _REAL):
+    if not any(jnp.issubdtype(x.dtype, kind) for kind in REAL):
         raise ValueError(
             f"x has dtype {x.dtype}: must be real; give real and imaginary parts as "
             "channels of their own"
@@ -283,7 +286,7 @@ class _Block(nn.Module):
     def __call__(self, z, scales):
         alpha, lam = scales
         dtype, n = self.conv["dtype"], z.shape[-1]
-        h = _Signed(self.activation, self.signed, dtype, name="activation")(z)
+        h = Signed(self.activation, self.signed, dtype, name="activation")(z)
         seen = {}
         if self.watched:
             flat_h, flat_z = h.reshape(len(h), -1), z.reshape(len(z), -1)

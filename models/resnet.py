@@ -12,7 +12,7 @@ from models.scaling import BranchScaling
 from models.statistics import activation_ratio
 
 HEADS = ("linear", "relu")
-_REAL = (jnp.floating, jnp.integer, jnp.bool_)
+REAL = (jnp.floating, jnp.integer, jnp.bool_)
 
 
 class ResNet(nn.Module):
@@ -118,10 +118,10 @@ def residual_forward(
         split_rngs={"params": True, "signs": True},
         length=net.depth,
     )(net.activation, signed, shared, name="blocks")(z, (alpha, lam))
-    _sow(net, squared_norm=lambda: jnp.mean(z**2, -1))
+    sow_statistics(net, squared_norm=lambda: jnp.mean(z**2, -1))
     variance = 1.0
     if net.head == "relu":
-        z = _Signed(net.activation, signed, net.dtype, name="head_activation")(z)
+        z = Signed(net.activation, signed, net.dtype, name="head_activation")(z)
         variance = activation(net.activation).weight_variance
     return Dense(net.out_features, variance, **shared, name="head")(z)
 
@@ -135,14 +135,14 @@ def _check_inputs(x) -> None:
         raise ValueError(
             f"x has shape {x.shape}: must be (batch, n_in) or (n_in,); {remedy}"
         )
-    if not any(jnp.issubdtype(x.dtype, kind) for kind in _REAL):
+    if not any(jnp.issubdtype(x.dtype, kind) for kind in REAL):
         raise ValueError(
             f"x has dtype {x.dtype}: must be real; give real and imaginary parts as "
             "features of their own"
         )
 
 
-class _Signed(nn.Module):
+class Signed(nn.Module):
     """z -> phi(s * z), or phi(z) if not `signed`."""
 
     activation: str
@@ -151,6 +151,7 @@ class _Signed(nn.Module):
 
     @nn.compact
     def __call__(self, z):
+        """The activations, like z."""
         if self.signed:
 
             def draw():
@@ -170,8 +171,8 @@ class _Block(nn.Module):
     def __call__(self, z, scales):
         alpha, lam = scales
         dtype = self.shared["dtype"]
-        h = _Signed(self.activation, self.signed, dtype, name="activation")(z)
-        _sow(
+        h = Signed(self.activation, self.signed, dtype, name="activation")(z)
+        sow_statistics(
             self,
             squared_norm=lambda: jnp.mean(z**2, -1),
             active_fraction=lambda: jnp.mean(h > 0, -1, dtype=dtype),
@@ -182,7 +183,8 @@ class _Block(nn.Module):
         return alpha * z + lam * branch, None
 
 
-def _sow(module: nn.Module, **statistics):
+def sow_statistics(module: nn.Module, **statistics):
+    """Keeps what these functions give, where statistics are asked for."""
     wanted = module.is_mutable_collection("intermediates")
     if wanted and not module.is_initializing():
         for name, value in statistics.items():

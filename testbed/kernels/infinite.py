@@ -103,9 +103,10 @@ def infinite_kernel(net: nn.Module, *, route: str = "auto") -> KernelFn:
     arrays of `net.branch`; `testbed.kernels.recursion` says what is chosen at kinks.
 
     Args:
-      net: an `MLP`, `ResNet` or `BalancedResNet`.  Arrays of `net.branch` may be
-        traced.  Width, depth and number of outputs are the network's own; width matters
-        in the standard parameterization only.
+      net: an `MLP`, `ResNet` or `BalancedResNet`, or one of their convolutional kin
+        (`testbed.kernels.convolutional`), which take images (N, H, W, C).  Arrays of
+        `net.branch` may be traced.  Width, depth and number of outputs are the
+        network's own; width matters in the standard parameterization only.
       route: "auto", "recursion" or "neural_tangents".
 
     Raises:
@@ -122,7 +123,7 @@ def infinite_kernel(net: nn.Module, *, route: str = "auto") -> KernelFn:
         "model",
         type(net).__name__,
         "has no infinite-width kernel",
-        "use MLP, ResNet or BalancedResNet, or register one with infinite_kernel",
+        "use a network of `models`, or register one with infinite_kernel",
     )
 
 
@@ -134,12 +135,13 @@ def _of_mlp(net: MLP, *, route: str = "auto") -> KernelFn:
 @infinite_kernel.register
 def _of_resnet(net: ResNet, *, route: str = "auto") -> KernelFn:
     branch = net.branch
-    pair = _branch_weights(branch.alpha, branch.lam, branch.exponent, net.depth)
+    pair = branch_arrays(branch.alpha, branch.lam, branch.exponent, net.depth)
     return _residual_kernel(net, *pair, route)
 
 
 @in_float64
-def _branch_weights(alpha, lam, exponent: float, depth: int):
+def branch_arrays(alpha, lam, exponent: float, depth: int):
+    """(alpha_l, lam_l) of a `BranchScaling`, (depth,) each, float64."""
     return BranchScaling(alpha, lam, exponent).at_depth(depth, jnp.float64)
 
 
@@ -189,7 +191,7 @@ def _inputs(x1, x2, known: bool):
     )  # fmt: skip
     for name, x in (("x1", x1), ("x2", x2)):
         if x is not None:
-            _check_real(name, x)
+            check_real(name, x)
     x1, x2 = cast(x1), None if x2 is None else cast(x2)
     for name, x in (("x1", x1), ("x2", x2)):
         if x is None:
@@ -202,7 +204,8 @@ def _inputs(x1, x2, known: bool):
     return x1, x2
 
 
-def _check_real(name: str, x) -> None:
+def check_real(name: str, x) -> None:
+    """Raises a `UserError` unless `x` is an array of real numbers."""
     try:
         dtype = x.dtype if hasattr(x, "dtype") else jnp.asarray(x).dtype
     except (TypeError, ValueError):

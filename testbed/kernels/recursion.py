@@ -41,7 +41,7 @@ _COLLINEAR = (16 * 2.0**-52) ** 2
 _NUMBERS_AT_A_TIME = 2**26  # half a gibibyte, should a compiler not fuse them away
 
 
-def _relu(h, g):
+def relu_bend(h, g):
     """Returns (p g(theta), theta) of the pair described by (H, G).
 
     Where one input is zero theta is pi / 2, which prefers no direction.
@@ -102,7 +102,7 @@ def relu_recursion(
     def affine(carry, a2, l2, c_w):
         """One layer of ReLUs, of squared weights a2 (skip) and l2 (branch)."""
         q1, q2, h, g, t = carry
-        p_bend, theta = _relu(h, g)
+        p_bend, theta = relu_bend(h, g)
         kappa_0 = 1 - theta / jnp.pi
         t = a2 * t + l2 * (kappa_0 * t + c_w * ((g - h) / 2 + p_bend) + c_b)
         s = a2 + l2

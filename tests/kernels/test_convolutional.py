@@ -7,6 +7,8 @@ import pytest
 from models import BalancedConvResNet, BranchScaling, ConvResNet
 from testbed.errors import UserError
 from testbed.kernels import empirical_ntk, infinite_kernel
+from testbed.kernels.convolutional import _evaluate, _Shape, tile_bytes
+from testbed.kernels.neural_tangents import lenient, nt
 
 HALF = 0.5**0.5
 
@@ -41,6 +43,62 @@ def test_golden_values(images, module, settings, head_bias, nngp, ntk):
     for found, expected in ((kernel.nngp, nngp), (kernel.ntk, ntk)):
         found = np.asarray(found)[[0, 0, 1], [0, 1, 1]] - head_bias
         np.testing.assert_allclose(found, expected, rtol=2e-10)
+
+
+def by_stax(net, x):
+    """The same by layers of neural-tangents, for alpha = 1."""
+    stax, k, b = nt.stax, net.filter_size, net.bias_std
+    _, lam = net.branch.at_depth(net.depth)
+    conv = lambda size, stride, w, b: stax.Conv(
+        1, (size, size), (stride, stride), net.padding, W_std=w, b_std=b or None
+    )
+    layers, left = [conv(k, 1, 1.0, b)], list(map(float, lam))
+    for stride, length in zip(net.strides, LENGTHS, strict=True):
+        for first in [stride > 1] + [False] * (length - 1):
+            w, s = left.pop(0), stride if first else 1
+            branch = stax.serial(stax.Relu(), conv(k, s, w * 2**0.5, w * b))
+            skip = conv(1, s, 1.0, 0.0) if first else stax.Identity()
+            layers += [stax.FanOut(2), stax.parallel(skip, branch), stax.FanInSum()]
+    layers += [stax.GlobalAvgPool() if net.pooling else stax.Flatten()]
+    return stax.serial(*layers, stax.Dense(1, b_std=b or None))[2](
+        x, None, ("nngp", "ntk")
+    )
+
+
+LENGTHS = (2, 1)  # of the stages of 3 blocks
+
+
+@pytest.mark.parametrize("bias_std", [0.0, 0.25])
+@pytest.mark.parametrize("pooling", [False, True])
+@pytest.mark.parametrize("padding", ["SAME", "CIRCULAR"])
+def test_neural_tangents_has_the_same(images, padding, pooling, bias_std):
+    """Layer by layer; the other padding is another kernel.
+
+    Strided, with SAME; circular windows start elsewhere there than here and in Flax.
+    """
+    settings = dict(depth=3, branch=BranchScaling.fixed(1.0, [0.5, 0.75, 0.875]),
+                    strides=(1, 2 if padding == "SAME" else 1), pooling=pooling,
+                    bias_std=bias_std)  # fmt: skip
+    net = ConvResNet(width=8, out_features=1, padding=padding, **settings)
+    found = infinite_kernel(net)(images)
+    with lenient():
+        theirs = by_stax(net, images)
+    np.testing.assert_allclose(found.nngp, theirs.nngp, rtol=1e-8)
+    # Their NTK of an image with itself loses half of its digits.
+    np.testing.assert_allclose(found.ntk, theirs.ntk, rtol=1e-6)
+    other = {"SAME": "CIRCULAR", "CIRCULAR": "SAME"}[padding]
+    wrong = ConvResNet(width=8, out_features=1, padding=other, **settings)
+    assert np.all(abs(infinite_kernel(wrong)(images).ntk / theirs.ntk - 1) > 1e-3)
+
+
+@pytest.mark.parametrize("pooling", [False, True])
+def test_memory_is_what_the_compiler_says(pooling):
+    """A tile takes at most what is told, and at least half of it."""
+    x = np.zeros((24, 8, 8, 2))
+    shape = _Shape(3, False, (1, 2), (2, 1), pooling, True, False, 0.0)
+    program = _evaluate.lower(x, x, np.ones(3), np.ones(3), shape=shape).compile()
+    taken = program.memory_analysis().temp_size_in_bytes
+    assert taken < tile_bytes(24, 24, (8, 8)) < 2 * taken
 
 
 @pytest.mark.parametrize("pooling", [False, True])
@@ -105,6 +163,7 @@ def test_empirical_ntk_is_that_of_explicit_jacobians(images):
     "settings, message",
     [
         (dict(activation="tanh"), "model.activation=tanh"),
+        (dict(filter_size=2), "model=ConvResNet: makes no network .*odd"),
         (dict(parameterization="standard"), "model.parameterization=standard"),
         (dict(padding="CIRCULAR", pooling=True, strides=(3,)), "strides="),
     ],

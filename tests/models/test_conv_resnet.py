@@ -93,7 +93,7 @@ def test_network_and_statistics_are_those_of_a_loop(
     norms = [(v**2).mean(axes) for v in z]
     active = [(h > 0).mean(axes) for h in hidden]
     np.testing.assert_allclose(found["squared_norm"], norms, rtol=1e-4)
-    np.testing.assert_allclose(found["active_fraction"], active, atol=0.02)
+    np.testing.assert_allclose(found["active_fraction"], active, atol=1e-6)
     np.testing.assert_allclose(found["activation_ratio"], ratio, rtol=1e-4)
     loss = lambda p: jnp.sum(net.apply(variables | {"params": p}, x) ** 2)
     gradient = jax.tree.leaves(jax.grad(loss)(variables["params"]))
