@@ -45,9 +45,9 @@ def main() -> None:
     parser.add_argument("--quick", action="store_true", help="small sizes, for a test")
     parser.add_argument("--worker", type=float, help=argparse.SUPPRESS)
     options = parser.parse_args()
-    if options.worker:
-        from testbed.cli import guarded
+    from testbed.cli import guarded
 
+    if options.worker:
         with guarded("what was measured is in the folder"):
             return work(options.out / "accelerator.json", options.worker)
     chosen = [name for name in options.only.split(",") if name]
@@ -56,7 +56,9 @@ def main() -> None:
             parser.error(f"--only {name}: must be of {', '.join(PARTS)}")
     if not 0 < options.minutes <= 24 * 60:
         parser.error(f"--minutes {options.minutes:g}: must lie above 0, up to 1440")
-    sys.exit(supervise(options, [n for n in PARTS if n in chosen or not chosen]))
+    wanted = [name for name in PARTS if name in chosen or not chosen]
+    with guarded("what was measured is in the folder"):
+        sys.exit(supervise(options, wanted))
 
 
 def supervise(options: argparse.Namespace, wanted: list[str]) -> int:
@@ -66,11 +68,16 @@ def supervise(options: argparse.Namespace, wanted: list[str]) -> int:
     """
     from accelerator_parts import page
 
+    from testbed.errors import UserError
     from testbed.files import write_whole
 
     began = time.time()
     until = began + 60 * options.minutes - PAGE_SECONDS
-    options.out.mkdir(parents=True, exist_ok=True)
+    try:
+        options.out.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        rule = f"cannot be made a folder ({error.strerror})"
+        raise UserError("out", options.out, rule, "give another one") from None
     path = options.out / "accelerator.json"
     given = f"--minutes {options.minutes:g}"
     given += f" --only {options.only}" if options.only else ""
@@ -90,7 +97,8 @@ def supervise(options: argparse.Namespace, wanted: list[str]) -> int:
     command += ["--out", str(options.out)]
     ended, begun = 0, -1
     while True:
-        with subprocess.Popen(command, env=_environment()) as child:
+        child = subprocess.Popen(command, env=_environment())
+        try:
             while child.poll() is None and time.time() < until:
                 time.sleep(0.2)
                 done = _ended(path)
@@ -98,8 +106,9 @@ def supervise(options: argparse.Namespace, wanted: list[str]) -> int:
                     ended = done
                     page.write(json.loads(path.read_text()), options.out)
             late = child.poll() is None
-            if late:
-                child.kill()
+        finally:  # also on Ctrl-C, which is this process's matter
+            child.kill()
+            child.wait()
         results = json.loads(path.read_text())
         if not late and child.returncode == 0:
             break
@@ -147,12 +156,14 @@ def _reason(code: int) -> str:
 def work(path: Path, until: float) -> None:
     """Measures the parts that are wanted and have not begun, one after another."""
     import importlib
+    import signal
 
     import jax
     from accelerator_parts.recorder import Recorder
 
     from testbed.numerics import use_float64
 
+    signal.signal(signal.SIGINT, signal.SIG_IGN)  # whoever started it ends it
     use_float64()
 
     record = Recorder(path, until)

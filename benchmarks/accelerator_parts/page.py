@@ -44,9 +44,7 @@ def largest_gap(results: dict[str, Any]) -> str:
     )
     if worst.get("empty loop s"):
         share = worst["empty loop s"] / seconds(worst)
-        text += (
-            f"; iterations of an empty loop, one for each layer, would take {share:.0%}"
-        )
+        text += f"; as many iterations of an empty loop would take {share:.0%} of it"
     where = next((r["where"] for r in rows if r["case"].startswith(worst["case"])
                   and "where" in r), "")  # fmt: skip
     return text + (f". Where it goes: {where}." if where else ".")

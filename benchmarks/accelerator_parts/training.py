@@ -181,10 +181,11 @@ def _recording(record: Recorder, config: Config, finite: Finite, linearized):
         size = sum(leaf.nbytes for leaf in jax.tree.leaves(states)) / 2**30
         with tempfile.TemporaryDirectory() as folder:
             checkpoints = Checkpoints(Path(folder))
-            steps = iter(range(1000))
-            took = clock(lambda: checkpoints.save(next(steps), states), 1.0, 3)
+            start = time.perf_counter()
+            checkpoints.save(0, states)  # once: it may be gigabytes
+            seconds = time.perf_counter() - start
             checkpoints.close()
-        return {**took.columns(), "GiB": size, "GiB/s": size / took.seconds}
+        return {"s": seconds, "GiB": size, "GiB/s": size / seconds}
 
     record.case("a checkpoint", save)
 

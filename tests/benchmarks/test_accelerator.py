@@ -40,6 +40,7 @@ def run(tmp_path):
             text=True,
             stdout=subprocess.PIPE,
             stderr=subprocess.PIPE,
+            start_new_session=True,
         )
         return process, out
 
@@ -131,11 +132,24 @@ def test_time_that_is_over_is_said(run):
     assert (out / "accelerator.html").exists()
 
 
+def test_interrupted_it_says_so_in_a_line(run):
+    """Ctrl-C: one line, no traceback, and what was measured is there."""
+    process, out = run("--minutes", "20", "--only", "ensembles")
+    path = out / "accelerator.json"
+    while not path.exists() or '"TFLOP/s"' not in path.read_text():
+        time.sleep(0.05)
+    os.killpg(process.pid, signal.SIGINT)
+    printed, errors = process.communicate(timeout=60)
+    assert process.returncode == 130 and "Traceback" not in printed + errors, errors
+    assert "interrupted; what was measured is in the folder" in errors
+
+
 @pytest.mark.parametrize(
     "words, told",
     [
         (("--only", "flor"), "--only flor: must be of floor, job, training"),
         (("--minutes", "0"), "--minutes 0: must lie above 0, up to 1440"),
+        (("--out", __file__), "cannot be made a folder (File exists); give another"),
     ],
 )
 def test_mistakes_are_one_line(run, words, told):
