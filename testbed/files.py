@@ -1,13 +1,14 @@
 """Files that are written whole or not at all, several of them together or none.
 
-What is written goes into a file beside its place, ``.NAME.PID@HOST``, and takes the
-place when it is whole.  A killed writer leaves such a file behind; the next start
+What is written goes into a file beside its place, ``.NAME.SOME.PID@HOST``, and takes
+the place when it is whole.  A killed writer leaves such a file behind; the next start
 removes it.
 """
 
 import contextlib
 import os
 import re
+import secrets
 import socket
 import time
 from collections.abc import Iterator
@@ -32,7 +33,8 @@ class Together:
     def partial(self, path: Path) -> Path:
         """Where to write what `path` is to hold, for libraries that write files."""
         path.parent.mkdir(parents=True, exist_ok=True)
-        name = f".{path.name}.{os.getpid()}@{_HOST}"
+        some = secrets.token_hex(3)  # threads of a process may write the same file
+        name = f".{path.name}.{some}.{os.getpid()}@{_HOST}"
         self._partial[path] = path.with_name(name)
         return self._partial[path]
 

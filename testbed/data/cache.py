@@ -2,8 +2,6 @@
 
 import dataclasses
 import io
-import os
-import secrets
 import warnings
 from pathlib import Path
 from typing import Any
@@ -11,6 +9,7 @@ from typing import Any
 import numpy as np
 
 from testbed.data.dataset import RawImages
+from testbed.files import write_whole
 
 
 def read(path: Path) -> RawImages | None:
@@ -39,16 +38,11 @@ def write(path: Path, raw: RawImages) -> None:
     Several processes may write at once: each has its own temporary file, and the last
     to rename it wins with the same content.  If the folder cannot be written, it warns.
     """
-    temporary = path.with_name(f".{path.name}.{os.getpid()}-{secrets.token_hex(4)}")
+    fields: dict[str, Any] = dict(vars(raw), checksum=raw.checksum)
+    data = io.BytesIO()
+    np.savez(data, **fields)
     try:
-        path.parent.mkdir(parents=True, exist_ok=True)
-        try:
-            with open(temporary, "xb") as file:
-                fields: dict[str, Any] = dict(vars(raw), checksum=raw.checksum)
-                np.savez(file, **fields)
-            os.replace(temporary, path)
-        finally:
-            temporary.unlink(missing_ok=True)
+        write_whole(path, data.getbuffer())
     except OSError as error:
         _warn(f"data cannot be cached in {path.parent}, going on without", error)
 
