@@ -7,7 +7,7 @@ import jax
 import jax.numpy as jnp
 
 from models.activations import activation
-from models.layers import PARAMETERIZATIONS, Dense
+from models.layers import Dense, affine
 from models.resnet import HEADS, REAL, Signed, sow_statistics
 from models.scaling import BranchScaling
 from models.statistics import activation_ratio
@@ -43,36 +43,19 @@ class Conv(nn.Module):
     @nn.compact
     def __call__(self, h: jax.Array) -> jax.Array:
         """Maps (N, H, W, C_in) to (N, ceil(H / s), ceil(W / s), features)."""
-        if self.parameterization not in PARAMETERIZATIONS:
-            raise ValueError(
-                f"parameterization={self.parameterization!r}: must be one of "
-                f"{', '.join(PARAMETERIZATIONS)}"
-            )
-        k, n_in = self.filter_size, h.shape[-1]
-        scale = (self.weight_variance / (k**2 * n_in)) ** 0.5
-        ntk = self.parameterization == "ntk"
-        init = nn.initializers.normal
-        shape = (k, k, n_in, self.features)
-        kernel = self.param("kernel", init(1.0 if ntk else scale), shape, self.dtype)
-        padding = self.padding
+        k, padding = self.filter_size, self.padding
         if padding == "CIRCULAR":
             around = (k // 2, k // 2)
             h = jnp.pad(h, ((0, 0), around, around, (0, 0)), mode="wrap")
             padding = "VALID"
-        y = jax.lax.conv_general_dilated(
-            h,
-            kernel,
-            (self.stride, self.stride),
-            padding,
-            dimension_numbers=("NHWC", "HWIO", "NHWC"),
-        )
-        if ntk:
-            y = scale * y
-        if self.bias_std:
-            bias_init = init(1.0 if ntk else self.bias_std)
-            bias = self.param("bias", bias_init, (self.features,), self.dtype)
-            y = y + jnp.broadcast_to(self.bias_std * bias if ntk else bias, y.shape)
-        return y
+
+        def linear(kernel):
+            strides, axes = (self.stride, self.stride), ("NHWC", "HWIO", "NHWC")
+            return jax.lax.conv_general_dilated(
+                h, kernel, strides, padding, dimension_numbers=axes
+            )
+
+        return affine(self, (k, k, h.shape[-1], self.features), linear)
 
 
 class ConvResNet(nn.Module):

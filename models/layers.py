@@ -1,5 +1,8 @@
 """The dense layer in its two parameterizations."""
 
+import math
+from collections.abc import Callable
+
 import flax.linen as nn
 import jax
 import jax.numpy as jnp
@@ -31,22 +34,34 @@ class Dense(nn.Module):
     @nn.compact
     def __call__(self, h: jax.Array) -> jax.Array:
         """Maps (..., n_in) to (..., features)."""
-        if self.parameterization not in PARAMETERIZATIONS:
-            raise ValueError(
-                f"parameterization={self.parameterization!r}: must be one of "
-                f"{', '.join(PARAMETERIZATIONS)}"
-            )
-        n_in = h.shape[-1]
-        scale = (self.weight_variance / n_in) ** 0.5
-        ntk = self.parameterization == "ntk"
-        init = nn.initializers.normal
-        shape = (n_in, self.features)
-        kernel = self.param("kernel", init(1.0 if ntk else scale), shape, self.dtype)
-        y = h @ kernel
-        if ntk:
-            y = scale * y
-        if self.bias_std:
-            bias_init = init(1.0 if ntk else self.bias_std)
-            bias = self.param("bias", bias_init, (self.features,), self.dtype)
-            y = y + jnp.broadcast_to(self.bias_std * bias if ntk else bias, y.shape)
-        return y
+        return affine(self, (h.shape[-1], self.features), lambda kernel: h @ kernel)
+
+
+def affine(module, shape: tuple[int, ...], linear: Callable) -> jax.Array:
+    """What a layer makes of `linear(kernel)` in its parameterization, with its bias.
+
+    Args:
+      module: in its compact scope, with the attributes of `Dense`.
+      shape: of the kernel, outputs last; the other axes are the fan-in.
+      linear: the layer without scale and bias.
+
+    Raises:
+      ValueError: an unknown parameterization.
+    """
+    if module.parameterization not in PARAMETERIZATIONS:
+        raise ValueError(
+            f"parameterization={module.parameterization!r}: must be one of "
+            f"{', '.join(PARAMETERIZATIONS)}"
+        )
+    scale = (module.weight_variance / math.prod(shape[:-1])) ** 0.5
+    ntk = module.parameterization == "ntk"
+    init = nn.initializers.normal
+    kernel = module.param("kernel", init(1.0 if ntk else scale), shape, module.dtype)
+    y = linear(kernel)
+    if ntk:
+        y = scale * y
+    if module.bias_std:
+        bias_init = init(1.0 if ntk else module.bias_std)
+        bias = module.param("bias", bias_init, shape[-1:], module.dtype)
+        y = y + jnp.broadcast_to(module.bias_std * bias if ntk else bias, y.shape)
+    return y

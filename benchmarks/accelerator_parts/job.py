@@ -26,6 +26,7 @@ ON_CPU = {
     "kernel/drift": 0.029600,
     "kernel/error_infinite": 0.202,
 }
+DEPARTED_ON_CPU = "9.449 [3.826, 21.5], 4 of 4"
 QUICK = {
     "data.train_size": 64,
     "data.test_size": 64,
@@ -54,13 +55,8 @@ def run(record: Recorder) -> None:
     if not record.case("the whole", job):
         return
     for name, before in ON_CPU.items():
-        record.case(name, lambda n=name, b=before: _beside(seen["final"][n], b))
-    departure = {"here": seen["departure"]["test"]["text"]}
-    record.case("departure time, test set", lambda: departure | {"on a CPU": _DEPARTED})
-
-
-_DEPARTED = "9.449 [3.826, 21.5], 4 of 4"
-
-
-def _beside(here: float, before: float):
-    return {"here": here, "on a CPU": before, "relative": here / before - 1}
+        here = seen["final"][name]
+        beside = {"here": here, "on a CPU": before, "relative": here / before - 1}
+        record.row({"case": name, **beside})
+    departed = {"here": seen["departure"]["test"]["text"], "on a CPU": DEPARTED_ON_CPU}
+    record.row({"case": "departure time, test set", **departed})

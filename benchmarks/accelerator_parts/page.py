@@ -9,6 +9,7 @@ from typing import Any
 from testbed.files import together
 from testbed.reports import style
 from testbed.reports.page import document, image, mathematics, table
+from testbed.reports.sweeps.picture import log_ticks
 
 NAME = "accelerator"
 APART = ("s, range", "width", "depth", "seeds", "way")
@@ -172,12 +173,13 @@ def _floors(results: dict[str, Any]):
         ax.text(row["x floor"], place, f" {number(row['x floor'])}", va="center")
     ax.set_yticks(range(len(rows)), [row["case"] for row in rows])
     ax.set_xscale("log")
-    ax.axvline(1, color=style.INK, linewidth=1)
+    log_ticks(ax.xaxis)
+    ax.axvline(1, color=style.INK, linewidth=1, label="the floor")
     ax.margins(x=0.12)
     ax.set_xlabel("time / floor (the longest of operations, bytes, special functions)")
     for bound, color in (*colors.items(), ("special functions", style.INFINITE)):
         ax.barh(0, 0, color=color, label=f"bound by {bound}")
-    figure.legend(loc="outside upper left", ncols=3)
+    figure.legend(loc="outside upper left", ncols=4)
     return figure
 
 
@@ -199,6 +201,7 @@ def _ensembles(results: dict[str, Any]):
             ax.plot(x, y, marker="o", linestyle=dashes, color=color, label=way)
         ax.set_xscale("log", base=2)
         ax.set_yscale("log")
+        log_ticks(ax.yaxis)
         ticks = sorted({r["seeds"] for r in own})
         ax.set_xticks(ticks, [str(tick) for tick in ticks])
         ax.set_title(f"width {width}, depth {depth}")

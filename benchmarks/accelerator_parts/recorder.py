@@ -168,10 +168,14 @@ class Recorder:
         if "skipped" in row:
             gc.collect()  # the arrays of a program that did not fit
             jax.clear_caches()
+        self.row(row)
+        return None if "skipped" in row else row
+
+    def row(self, row: Row) -> None:
+        """Records what is known already, whatever time is left."""
         self.results["parts"][self._part]["rows"].append(row)
         self._say(_line(row))
         self.write()
-        return None if "skipped" in row else row
 
     def beside_floor(
         self,

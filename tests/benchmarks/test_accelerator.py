@@ -1,5 +1,6 @@
 """benchmarks/accelerator.py, small and on a CPU, as on a machine with a card."""
 
+import importlib
 import json
 import math
 import os
@@ -76,6 +77,7 @@ def test_all_parts_without_the_absent_packages(run):
     for part in results["parts"].values():
         assert f"## {part['title']}" in text and part["why"] in text
         assert part["title"] in page
+    assert 'href="../' not in (out / "map.html").read_text()  # of runs, which are gone
     assert page.count("<img") == 2 and "largest gap to the floor" in page
     check_precision(results["parts"]["precision"]["rows"])
     check_sampling(results["parts"]["sampling"]["rows"])
@@ -130,6 +132,22 @@ def test_time_that_is_over_is_said(run):
     words = json.dumps(parts)
     assert "out of time" in words or "time was over" in words
     assert (out / "accelerator.html").exists()
+
+
+def test_what_is_known_is_recorded_when_time_is_over(tmp_path, monkeypatch):
+    """A case is skipped then; numbers that are there already are not."""
+    monkeypatch.syspath_prepend(str(ROOT / "benchmarks"))
+    recorder = importlib.import_module("accelerator_parts.recorder")
+    empty = {"quick": True, "minutes": 1, "began": time.time(), "parts": {}}
+    (tmp_path / "accelerator.json").write_text(json.dumps(empty))
+    record = recorder.Recorder(tmp_path / "accelerator.json", time.time() - 1)
+    record.begin("job", "Title", "Why.", 10.0)
+    assert record.case("to be measured", lambda: {"s": 1.0}) is None
+    record.row({"case": "measured before", "s": 2.0})
+    stored = json.loads((tmp_path / "accelerator.json").read_text())
+    skipped, known = stored["parts"]["job"]["rows"]
+    assert skipped["skipped"].startswith("out of time") and "s" not in skipped
+    assert known == {"case": "measured before", "s": 2.0}
 
 
 def test_interrupted_it_says_so_in_a_line(run):
