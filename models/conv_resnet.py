@@ -7,7 +7,7 @@ import jax
 import jax.numpy as jnp
 
 from models.activations import activation
-from models.layers import Dense, affine
+from models.layers import Dense, affine, blocks_at_once
 from models.resnet import HEADS, REAL, Signed, sow_statistics
 from models.scaling import BranchScaling
 from models.statistics import activation_ratio
@@ -248,6 +248,7 @@ class _Stages(nn.Module):
                     variable_axes={"params": 0, "signs": 0},
                     split_rngs={"params": True, "signs": True},
                     length=length,
+                    unroll=blocks_at_once(),
                 )(*rest, name=f"stage_{i}")(z, (alpha[part], lam[part]))
                 kept.append(seen)
                 start += length

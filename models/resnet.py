@@ -7,7 +7,7 @@ import jax
 import jax.numpy as jnp
 
 from models.activations import activation
-from models.layers import Dense
+from models.layers import Dense, blocks_at_once
 from models.scaling import BranchScaling
 from models.statistics import activation_ratio
 
@@ -117,6 +117,7 @@ def residual_forward(
         variable_axes={"params": 0, "signs": 0, "intermediates": 0},
         split_rngs={"params": True, "signs": True},
         length=net.depth,
+        unroll=blocks_at_once(),
     )(net.activation, signed, shared, name="blocks")(z, (alpha, lam))
     sow_statistics(net, squared_norm=lambda: jnp.mean(z**2, -1))
     variance = 1.0

@@ -79,6 +79,22 @@ def _head(results: dict[str, Any]) -> list[str]:
     return lines
 
 
+def _spent(part: dict[str, Any]) -> str:
+    """How long a part took, and how much of that went into compilation."""
+    seen = part.get("compiled", {})
+    if not seen.get("programs"):
+        return ""
+    longest = ", ".join(
+        f"{name} {count} times {number(seconds)} s"
+        for name, count, seconds in ((n, c, s / c) for n, c, s in seen["longest"][:4])
+    )
+    return (
+        f"The part took {part['seconds']:.0f} s, {seen['compiling s']:.0f} s of them "
+        f"for compiling {seen['programs']} programs, or reading those that had been "
+        f"compiled before: {longest}, …"
+    )
+
+
 def _tables(part: dict[str, Any]) -> list[tuple[list[str], list[list[str]]]]:
     """Header and rows of a part: a table for every set of columns."""
     shown = [{k: v for k, v in row.items() if k not in APART} for row in part["rows"]]
@@ -99,6 +115,7 @@ def _page(results: dict[str, Any], pictures: dict[str, tuple[str, bytes]]) -> st
         text = f"<p>{mathematics(part['why'])}</p>"
         text += "".join(f"<p>{escape(note)}</p>" for note in part["notes"])
         text += "".join(table(rows, header) for header, rows in _tables(part))
+        text += f'<p class="note">{escape(_spent(part))}</p>' if _spent(part) else ""
         sections.append((name, part["title"], text))
     drawn = "".join(
         f"<h3>{escape(title)}</h3><figure>{image(png, title)}</figure>"
@@ -124,6 +141,8 @@ def _markdown(results: dict[str, Any], pictures: dict[str, tuple[str, bytes]]) -
         for header, rows in _tables(part):
             lines += [_cells(header), _cells(["---"] * len(header))]
             lines += [*map(_cells, rows), ""]
+        if spent := _spent(part):
+            lines += [spent, ""]
     return "\n".join(lines)
 
 
@@ -157,7 +176,12 @@ def _figure(height: float, columns: int = 1):
 
 def _floors(results: dict[str, Any]):
     """How many times its floor each case takes, by what bounds it."""
-    colors = {"arithmetic": style.FINITE, "memory": style.LINEARIZED}
+    colors = {
+        "arithmetic": style.FINITE,
+        "memory": style.LINEARIZED,
+        "special functions": style.INFINITE,
+        "the copy to the host": style.FAINT,
+    }
     rows = [
         row
         for name, part in results["parts"].items()
@@ -168,18 +192,21 @@ def _floors(results: dict[str, Any]):
         return None
     figure, (ax,) = _figure(1.2 + 0.26 * len(rows))
     for place, row in enumerate(rows):
-        color = colors.get(row["bound by"], style.INFINITE)
+        color = colors[row["bound by"]]
         ax.barh(place, row["x floor"], left=0, color=color, height=0.6)
         ax.text(row["x floor"], place, f" {number(row['x floor'])}", va="center")
+        if loop := row.get("empty loop s"):
+            ax.plot(loop / row["floor s"], place, "d", color=style.INK, markersize=4)
     ax.set_yticks(range(len(rows)), [row["case"] for row in rows])
     ax.set_xscale("log")
     log_ticks(ax.xaxis)
     ax.axvline(1, color=style.INK, linewidth=1, label="the floor")
     ax.margins(x=0.12)
-    ax.set_xlabel("time / floor (the longest of operations, bytes, special functions)")
-    for bound, color in (*colors.items(), ("special functions", style.INFINITE)):
+    ax.set_xlabel("time / floor (the longest of what the case must do)")
+    for bound, color in colors.items():
         ax.barh(0, 0, color=color, label=f"bound by {bound}")
-    figure.legend(loc="outside upper left", ncols=4)
+    ax.plot([], [], "d", color=style.INK, markersize=4, label="a nearly empty loop")
+    figure.legend(loc="outside upper left", ncols=3)
     return figure
 
 
@@ -198,6 +225,10 @@ def _ensembles(results: dict[str, Any]):
         for (way, dashes), color in zip(lines.items(), colors, strict=True):
             x = [r["seeds"] for r in own if r["way"] == way]
             y = [r["us a network and step"] for r in own if r["way"] == way]
+            if not x:
+                continue
+            if len(x) == 1:  # in turn: the same in any number of networks
+                ax.axhline(y[0], linestyle=dashes, color=color, linewidth=1)
             ax.plot(x, y, marker="o", linestyle=dashes, color=color, label=way)
         ax.set_xscale("log", base=2)
         ax.set_yscale("log")

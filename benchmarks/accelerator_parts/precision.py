@@ -29,11 +29,11 @@ PRECISIONS = {
     "float64": ("highest", "float64"),
     "highest": ("highest", "float32"),
     "default": ("default", "float32"),
-    "tf32, three products": ("TF32_TF32_F32_X3", "float32"),
     "tf32": ("TF32_TF32_F32", "float32"),
-    "bf16, three products": ("BF16_BF16_F32_X3", "float32"),
     "bf16": ("BF16_BF16_F32", "float32"),
     "bf16 parameters": ("default", "bfloat16"),
+    "tf32, three products": ("TF32_TF32_F32_X3", "float32"),
+    "bf16, three products": ("BF16_BF16_F32_X3", "float32"),
 }
 QUICK = ("float64", "highest", "tf32", "bf16 parameters")
 

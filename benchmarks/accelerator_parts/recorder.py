@@ -63,6 +63,33 @@ def clock(run: Callable[[], Any], seconds: float = 1.0, most: int = 50) -> Timin
     return Timing(first, statistics.median(times), min(times), max(times))
 
 
+class Compiling:
+    """What was compiled since the last `take`, counted where JAX does it."""
+
+    EVENT = "/jax/core/compile/backend_compile_duration"
+
+    def __init__(self):
+        self._seen: list[tuple[float, str]] = []
+        jax.monitoring.register_event_duration_secs_listener(self._hear)
+
+    def _hear(self, event: str, seconds: float, **known: Any) -> None:
+        if event == self.EVENT:
+            self._seen.append((seconds, str(known.get("fun_name", "?"))))
+
+    def take(self) -> Row:
+        """Seconds and programs, and which took longest: [name, programs, seconds]."""
+        seen, self._seen = self._seen, []
+        names: dict[str, list[float]] = {}
+        for seconds, name in seen:
+            names.setdefault(name, []).append(seconds)
+        longest = sorted(names.items(), key=lambda item: -sum(item[1]))[:8]
+        return {
+            "compiling s": sum(seconds for seconds, _ in seen),
+            "programs": len(seen),
+            "longest": [[name, len(each), sum(each)] for name, each in longest],
+        }
+
+
 class OutOfTime(Exception):
     """The part's time is over, or would be."""
 
@@ -85,6 +112,7 @@ class Recorder:
         self.results: dict[str, Any] = json.loads(path.read_text())
         self.quick: bool = self.results["quick"]
         self._deadline, self._part = until, ""
+        self._compiling = Compiling()
 
     @property
     def floor(self) -> dict[str, float]:
@@ -96,6 +124,7 @@ class Recorder:
         self._part = part
         self._deadline = min(self._until, time.time() + seconds)
         self._started = time.time()
+        self._compiling.take()
         self.results["parts"][part] = {
             "title": title,
             "why": why,
@@ -118,6 +147,7 @@ class Recorder:
         if not any("skipped" not in row for row in part["rows"]):
             state = "skipped" if state == "done" else state
         part |= {"state": state, "seconds": time.time() - self._started}
+        part["compiled"] = self._compiling.take()
         self.write()
 
     def write(self) -> None:
@@ -185,14 +215,15 @@ class Recorder:
         rate: str = "highest",
         moved: float = 0.0,
         special: float = 0.0,
+        host: float = 0.0,
         iterations: float = 0.0,
     ) -> Row:
         """Columns that put a time beside what the card could do.
 
         The floor is the longest of operations over their rate, bytes over bandwidth,
-        and special functions over theirs.  Beside it stands the time that as many
-        iterations of an empty loop take: what a deep and narrow network cannot go
-        below.
+        special functions over theirs, and what is copied to the host.  Beside it
+        stands the time that as many iterations of an empty loop take: what a deep and
+        narrow network cannot go below.
 
         Args:
           seconds: measured.
@@ -200,6 +231,7 @@ class Recorder:
           rate: which of the floor's rates they have.
           moved: bytes read and written.
           special: float64 arc tangents with their square roots.
+          host: bytes copied from the device to the host.
           iterations: of loops, one after another.
         """
         floor = self.floor
@@ -207,6 +239,7 @@ class Recorder:
             "arithmetic": flops / floor.get(rate, float("inf")),
             "memory": moved / floor.get("bytes", float("inf")),
             "special functions": special / floor.get("special", float("inf")),
+            "the copy to the host": host / floor.get("to_host", float("inf")),
         }
         bound = max(floors, key=lambda name: floors[name])
         lowest = floors[bound]

@@ -92,8 +92,8 @@ def run(record: Recorder) -> None:
     _steps(record, config, finite, linearized)
     _recording(record, config, finite, linearized)
     rows = record.results["parts"]["training"]["rows"]
-    once = sum(row.get("first call s", 0.0) for row in rows)
-    once += sum(row["s"] for row in rows if row["case"] == "a checkpoint")
+    # Its programs are compiled by now: what is left of it is data, a checkpoint, steps.
+    once = sum(row.get("s", 0.0) for row in rows if row["case"] == "a checkpoint")
     made.clear()  # as their memory is needed
     del finite, linearized
     _whole(record, config, once)
@@ -130,12 +130,12 @@ def _steps(record: Recorder, config: Config, finite: Finite, linearized: Lineari
         rate = "default" if "default" in name else "highest"
         flops = seeds * passes * one
         seconds = flops / record.floor.get(rate, float("inf"))
-        steps = max(1, min(200, int(0.5 / max(seconds, 1e-6))))
 
-        def measure(make=make, flops=flops, rate=rate, copies=copies, steps=steps):
+        def measure(make=make, flops=flops, rate=rate, copies=copies):
             predictor = make()
             state = predictor.start()
             took = clock(lambda: predictor.advance(state, 0, 1), 0.0, 1)
+            steps = max(1, min(200, int(0.5 / max(took.seconds, 1e-6))))
             many = clock(lambda: predictor.advance(state, 0, steps), 1.0)
             each = many.seconds / steps
             beside = record.beside_floor(

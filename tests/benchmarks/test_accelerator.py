@@ -94,7 +94,7 @@ def check_sampling(rows):
     """The mean of the networks drawn is that of the law, within 5 standard errors."""
     (row,) = (row for row in rows if "law's mean" in row)
     mean, error = map(float, row["mean"].split(" ± "))
-    assert abs(mean - row["law's mean"]) < 5 * error < 0.5
+    assert abs(mean - float(row["law's mean"])) < 5 * error < 0.5
 
 
 def test_a_killed_part_is_named_and_the_others_go_on(run):

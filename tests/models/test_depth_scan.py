@@ -6,7 +6,16 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from models import MLP, BalancedResNet, BranchScaling, ResNet
+import models
+from models import (
+    MLP,
+    BalancedConvResNet,
+    BalancedResNet,
+    BranchScaling,
+    ConvResNet,
+    ResNet,
+)
+from testbed.kernels import structured_ntk
 
 MODELS = (MLP, ResNet, BalancedResNet)
 DEPTH = 5
@@ -148,3 +157,30 @@ def test_depth_1000_compiles_as_fast_as_depth_10():
     tries = [(seconds(10), seconds(1000)) for _ in range(3)]
     short, long = (min(column) for column in zip(*tries, strict=True))
     assert long < 2 * short
+
+
+@pytest.mark.parametrize(
+    "model", [MLP, ResNet, BalancedResNet, ConvResNet, BalancedConvResNet]
+)
+def test_blocks_written_out_by_fours_are_the_same_network(model, monkeypatch):
+    """As on a card: the same draws, outputs and kernel, also at depth 4k + 1."""
+    conv = model in (ConvResNet, BalancedConvResNet)
+    x = jax.random.normal(jax.random.key(4), (3, 4, 4, 2) if conv else (3, 7))
+    net = model(width=6, depth=DEPTH, out_features=2)
+
+    def seen():
+        variables = net.init(jax.random.key(1), x)
+        params = variables.pop("params")
+        apply = lambda p, x: net.apply({**variables, "params": p}, x)
+        text = jax.jit(apply).lower(params, x).as_text()
+        ntk = structured_ntk(apply)(params, x)
+        return (params, variables), apply(params, x), ntk, text
+
+    drawn, outputs, ntk, text = seen()
+    module = models.conv_resnet if conv else models.resnet
+    monkeypatch.setattr(module, "blocks_at_once", lambda: 4)
+    drawn_4, outputs_4, ntk_4, text_4 = seen()
+    assert len(text_4) > len(text)  # it is another program
+    jax.tree.map(np.testing.assert_array_equal, drawn, drawn_4)
+    np.testing.assert_allclose(outputs_4, outputs, rtol=1e-5, atol=1e-6)
+    np.testing.assert_allclose(ntk_4, ntk, rtol=1e-5, atol=1e-6)
