@@ -17,7 +17,16 @@ from typing import Any, NoReturn
 
 from testbed.commands import TRAIN, Command
 from testbed.errors import MOST_LINE, RunError, UserError, check_name, one_line, shown
-from testbed.settings import field_types, override, pairs, whole_number
+from testbed.settings import (
+    choices,
+    field_types,
+    fitting,
+    flatten,
+    lacking,
+    override,
+    pairs,
+    whole_number,
+)
 from testbed.surroundings import check_device, refused_by_jax, settle, wandb_mode
 
 
@@ -85,8 +94,10 @@ def parse(argv: Sequence[str], description: str = "", command: Command = TRAIN) 
         one that does not agree with the run to be resumed.
     """
     if "-h" in argv or "--help" in argv:
-        _print_help(description, command)
+        _print_help(argv, description, command)
     given = pairs(argv, field_types(command.config))
+    if "WANDB_SWEEP_ID" in os.environ:
+        given = _without_place(command.config(), given)
     chosen = str(given.pop("preset", "default"))
     check_name("preset", chosen, command.presets)
     run = override(command.config(), given).run
@@ -102,17 +113,33 @@ def parse(argv: Sequence[str], description: str = "", command: Command = TRAIN) 
     return override(base, given)
 
 
+def _without_place(base: Any, given: dict[str, Any]) -> dict[str, Any]:
+    """Without what the kind of this point of a wandb sweep has no setting for."""
+    for name, choice in lacking(base, given).items():
+        warnings.warn(f"{name} is no setting of {choice}: left out", stacklevel=2)
+    return {n: v for n, v in given.items() if n == "preset"} | fitting(base, given)
+
+
 def _preset(argv: Sequence[str], command: Command) -> str:
     return str(pairs(argv, field_types(command.config)).get("preset", "default"))
 
 
-def _print_help(description: str, command: Command) -> None:
+def _print_help(argv: Sequence[str], description: str, command: Command) -> None:
     import tyro
 
+    given = pairs(
+        [word for word in argv if word not in ("-h", "--help")],
+        field_types(command.config),
+    )
+    kind = {n: v for n, v in given.items() if n == "model.kind"}
+    default = override(command.config(), kind)
+    for name, valid in choices(command.config).items():
+        check_name(name, flatten(default).get(name, valid[0]), valid)
     # Lines that are indented keep to themselves; others are run together.
     examples = re.sub("^python ", "    python ", description, flags=re.MULTILINE)
     tyro.cli(
         command.config,
+        default=default,
         description=f"{examples}\n\n--preset {' or '.join(command.presets)} sets "
         "the values that the other options then change.",
         args=["--help"],

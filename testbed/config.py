@@ -1,17 +1,22 @@
 """Everything a run needs, in frozen dataclasses.
 
+The model part is of the class that `model.kind` has (`testbed.kinds`).
 The dotted names (``model.depth``) are the same on the command line, in config.json, in
 wandb and in a sweep file.  Rules are in `testbed.validation`.  This module imports
 nothing heavy.
 """
 
 import dataclasses
-from typing import Any
+from typing import Any, Literal
 
 from testbed.errors import check_name
-from testbed.settings import override
+from testbed.kinds import KINDS
+from testbed.kinds.balanced import SETTINGS as BALANCED
+from testbed.kinds.common import Kind, ModelConfig
+from testbed.settings import CHOSEN_BY, override
 
 DEFAULT_DEPTH = 32
+_BY_KIND = {CHOSEN_BY: ("kind", KINDS)}
 
 
 @dataclasses.dataclass(frozen=True)
@@ -28,7 +33,7 @@ class DataConfig:
     classes: tuple[int, ...] = ()
     """Classes to keep, by number; empty keeps all. Two classes are coded as -1, +1,
     k classes as one-hot minus 1/k."""
-    normalize: str = "image"
+    normalize: Literal["image", "feature", "none"] = "image"
     """image: each input scaled to |x|^2 = n_in; feature: each feature standardized over
     the training set, then one factor so that |x|^2 = n_in on average; none."""
     flatten: bool = True
@@ -39,7 +44,7 @@ class DataConfig:
     """Where tensorflow-datasets keeps prepared sets; empty is its default."""
     manual_dir: str = ""
     """Folder with a data set's raw files, for machines without a network."""
-    teacher: str = "balanced"
+    teacher: Kind = "balanced"
     """Model kind of the network teacher, and of the kernel of the gp teacher."""
     n_in: int = 64
     """Input dimension of a synthetic teacher."""
@@ -50,40 +55,6 @@ class DataConfig:
 
 
 @dataclasses.dataclass(frozen=True)
-class ModelConfig:
-    """The network."""
-
-    kind: str = "balanced"
-    """mlp, resnet, or balanced."""
-    width: int = 32
-    """Units of a hidden layer, n."""
-    depth: int | None = None
-    """Residual blocks (hidden layers of the mlp), d; 32 unless ratio is given."""
-    ratio: float | None = None
-    """Sets depth = round(ratio * width), to hold d/n fixed."""
-    branch: str = "depth_scaled"
-    """depth_scaled: lam = c d^-exponent; fixed: alpha and lam as given."""
-    c: float = 1.0
-    """Branch weight before depth scaling."""
-    exponent: float = 0.5
-    """kappa in lam = c d^-kappa."""
-    normalized: bool = False
-    """alpha = sqrt(1 - lam^2) instead of 1, with depth_scaled."""
-    alpha: float = 1.0
-    """Skip weight, with fixed."""
-    lam: float = 1.0
-    """Branch weight, with fixed."""
-    head: str = "linear"
-    """linear: f = W z_d / sqrt(n); relu: f = sqrt(2/n) W phi(z_d)."""
-    activation: str = "relu"
-    """relu, identity, or tanh."""
-    parameterization: str = "ntk"
-    """ntk: unit-variance weights, scales in the forward pass; standard."""
-    bias_std: float = 0.0
-    """Standard deviation of biases; 0 means none."""
-
-
-@dataclasses.dataclass(frozen=True)
 class TrainConfig:
     """How the finite network and its linearization are trained."""
 
@@ -91,13 +62,13 @@ class TrainConfig:
     """Networks in the ensemble."""
     steps: int = 1000
     """Optimizer steps."""
-    optimizer: str = "gd"
+    optimizer: Literal["gd", "momentum", "sgd", "adam"] = "gd"
     """gd (full batch), momentum (heavy ball), sgd (gd on minibatches), adam."""
     batch_size: int = 0
     """Examples a step; 0 is the full training set."""
     momentum: float = 0.9
     """Heavy-ball coefficient, with momentum."""
-    loss: str = "mse"
+    loss: Literal["mse", "cross_entropy"] = "mse"
     """mse: 1/2 of the sum over outputs, mean over examples; cross_entropy."""
     lr: float | None = None
     """Learning rate; overrides lr_fraction."""
@@ -107,11 +78,11 @@ class TrainConfig:
     center: bool = True
     """Learn f - f_0: each network's output at initialization is subtracted from it. The
     Gaussian process then has a mean and no variance."""
-    trained: str = "all"
+    trained: Literal["all", "readout"] = "all"
     """all parameters, or only the readout."""
     seed: int = 0
     """Root of all random keys of the networks and batches."""
-    precision: str = "highest"
+    precision: Literal["highest", "default"] = "highest"
     """Matrix-product precision of training: highest, or the device's default."""
 
 
@@ -158,7 +129,7 @@ class RunConfig:
     """Continue the run in dir (or the newest of this config under root)."""
     checkpoint_seconds: float = 15.0
     """Least time between checkpoints."""
-    seed_axis: str = "auto"
+    seed_axis: Literal["auto", "vmap", "map"] = "auto"
     """vmap: seeds are one batched program; map: one after another; auto: map on CPU."""
     report: bool = True
     """Whether to write figures and report.html."""
@@ -171,7 +142,7 @@ class RunConfig:
 class WandbConfig:
     """The wandb mirror of the run."""
 
-    mode: str = "auto"
+    mode: Literal["auto", "online", "offline", "disabled"] = "auto"
     """auto: online with a login or key, else offline; online, offline, disabled."""
     project: str = "depthwidth"
     """Project that runs are logged to."""
@@ -186,7 +157,7 @@ class Config:
     """One run: a finite ensemble, its linearization and its infinite-width limit."""
 
     data: DataConfig = dataclasses.field(default_factory=DataConfig)
-    model: ModelConfig = dataclasses.field(default_factory=ModelConfig)
+    model: ModelConfig = dataclasses.field(default_factory=BALANCED, metadata=_BY_KIND)
     train: TrainConfig = dataclasses.field(default_factory=TrainConfig)
     kernel: KernelConfig = dataclasses.field(default_factory=KernelConfig)
     measure: MeasureConfig = dataclasses.field(default_factory=MeasureConfig)
@@ -197,7 +168,7 @@ class Config:
 def _critical_model() -> ModelConfig:
     """Balanced at alpha = lam = 1/sqrt(2), d = n: depth and width matter together."""
     half = 0.5**0.5
-    return ModelConfig(
+    return BALANCED(
         kind="balanced", width=64, depth=64, branch="fixed", alpha=half, lam=half
     )
 
@@ -215,7 +186,9 @@ class SimulateConfig:
     antithetic: bool = False
     """Each network with a copy whose Gaussian numbers are negated: smaller errors of
     active fractions, none of norms."""
-    model: ModelConfig = dataclasses.field(default_factory=_critical_model)
+    model: ModelConfig = dataclasses.field(
+        default_factory=_critical_model, metadata=_BY_KIND
+    )
     run: RunConfig = dataclasses.field(default_factory=RunConfig)
     wandb: WandbConfig = dataclasses.field(default_factory=WandbConfig)
 

@@ -1,20 +1,23 @@
 """Settings by dotted names: read, replace and list those of any config.
 
 A config is a frozen dataclass whose fields are groups (frozen dataclasses themselves)
-or plain values; ``model.depth`` is a field of a group, ``samples`` a plain one.  One
-reader serves the command line, config.json, wandb and sweep files.
+or plain values; ``model.depth`` is a field of a group, ``samples`` a plain one.  The
+class of a group may depend on one of its own settings (`CHOSEN_BY`): that one is read
+first.  One reader serves the command line, config.json, wandb and sweep files.
 """
 
 import ast
 import dataclasses
 import functools
 import re
-from collections.abc import Mapping, Sequence
-from typing import Any, TypeVar, get_args, get_type_hints
+from collections.abc import Iterator, Mapping, Sequence
+from typing import Any, Literal, TypeVar, get_args, get_origin, get_type_hints
 
 from testbed.errors import UserError, check_name
 
 C = TypeVar("C")
+CHOSEN_BY = "chosen by"
+"""Metadata of a group's field: (name of a setting of it, {its value: the class})."""
 _DIGITS = re.compile(r"[+-]?[0-9]+")
 _NUMBER = re.compile(
     r"[+-]?(([0-9]+\.?[0-9]*|\.[0-9]+)(e[+-]?[0-9]+)?|inf|infinity|nan)", re.IGNORECASE
@@ -36,19 +39,100 @@ def flatten(config: Any) -> dict[str, Any]:
 
 
 def field_types(config: type) -> dict[str, Any]:
-    """Returns {dotted name: declared type} of a config class."""
+    """Returns {dotted name: declared type} of a config class.
+
+    All settings that any choice of classes has; one that takes some texts is a str, see
+    `choices`.
+    """
     return dict(_field_types(config))
 
 
-@functools.cache  # a sweep reads the same class for every point
-def _field_types(config: type) -> dict[str, Any]:
-    types: dict[str, Any] = {}
+def choices(config: type) -> dict[str, tuple[str, ...]]:
+    """Returns {dotted name: what it may be} of the settings that take some texts."""
+    found: dict[str, tuple[str, ...]] = {}
+    for name, kind in _annotated(config):
+        if get_origin(kind) is Literal:
+            found[name] = get_args(kind)
+    for group, (field, classes) in _chosen(config).items():
+        found[f"{group}.{field}"] = tuple(classes)
+    return found
+
+
+def lacking(config: Any, values: Mapping[str, Any]) -> dict[str, str]:
+    """Which of these settings the config with these values has no place for.
+
+    Args:
+      config: that the values are to replace some of.
+      values: by dotted name.
+
+    Returns:
+      {dotted name: the choice that excludes it, as in "model.kind=mlp"}.
+    """
+    found = {}
+    for group, (field, classes) in _chosen(type(config)).items():
+        choice, kind = _class_of(getattr(config, group), group, field, classes, values)
+        everywhere = {n for one in classes.values() for n in _names(one)}
+        for name in sorted(everywhere - set(_names(kind))):
+            if f"{group}.{name}" in values:
+                found[f"{group}.{name}"] = f"{group}.{field}={choice}"
+    return found
+
+
+def fitting(config: Any, values: Mapping[str, Any]) -> dict[str, Any]:
+    """Those of the values that the config has a place for, with these choices.
+
+    For what was written when every choice had all settings, or by a version with more
+    of them; an unknown name goes, too.
+    """
+    types = _field_types(type(config))
+    known = {name: value for name, value in values.items() if name in types}
+    without = lacking(config, known)
+    return {name: value for name, value in known.items() if name not in without}
+
+
+def _class_of(
+    group: Any, name: str, field: str, classes: Mapping[str, type], values: Mapping
+) -> tuple[Any, type]:
+    """The choice that a group makes with these values, and its class.
+
+    What is no choice keeps the class: whoever checks the config says so.
+    """
+    choice = values.get(f"{name}.{field}", getattr(group, field))
+    return choice, classes.get(str(choice), type(group))
+
+
+@functools.cache
+def _chosen(config: type) -> dict[str, tuple[str, Mapping[str, type]]]:
+    """{group: (setting, {its value: class})} of the groups with a choice."""
+    fields = dataclasses.fields(config)
+    return {f.name: f.metadata[CHOSEN_BY] for f in fields if CHOSEN_BY in f.metadata}
+
+
+def _annotated(config: type) -> tuple[tuple[str, Any], ...]:
+    """(dotted name, annotation) of all settings, of all choices."""
+    classes = (v for _, choice in _chosen(config).values() for v in choice.values())
+    return _annotations(config, tuple(classes))
+
+
+@functools.cache  # a sweep reads the same classes for every point
+def _annotations(config: type, _: tuple[type, ...]) -> tuple[tuple[str, Any], ...]:
+    return tuple(_walk(config))
+
+
+def _walk(config: type) -> Iterator[tuple[str, Any]]:
     for name, kind in get_type_hints(config).items():
-        if dataclasses.is_dataclass(kind):
-            types |= {f"{name}.{k}": v for k, v in get_type_hints(kind).items()}
-        else:
-            types[name] = kind
-    return types
+        if not dataclasses.is_dataclass(kind):
+            yield name, kind
+            continue
+        _, classes = _chosen(config).get(name, ("", {}))
+        for one in dict.fromkeys((kind, *classes.values())):
+            for inner, inner_kind in get_type_hints(one).items():
+                yield f"{name}.{inner}", inner_kind
+
+
+def _field_types(config: type) -> dict[str, Any]:
+    texts = lambda kind: str if get_origin(kind) is Literal else kind
+    return {name: texts(kind) for name, kind in _annotated(config)}
 
 
 @functools.cache
@@ -63,10 +147,17 @@ def override(config: C, values: Mapping[str, Any]) -> C:
     """Returns `config` with dotted `values` replaced; texts are read as their type.
 
     Raises:
-      UserError: an unknown name (with the nearest valid one), or a value of the wrong
-        type.
+      UserError: an unknown name (with the nearest valid one), a setting that the choice
+        of a class leaves no place for, or a value of the wrong type.
     """
     types = _field_types(type(config))
+    chosen = _chosen(type(config))
+    for name, choice in lacking(config, values).items():
+        group, _, field = name.partition(".")
+        by, classes = chosen[group]
+        able = [k for k, one in classes.items() if field in _names(one)]
+        remedy = f"leave it out, or use {group}.{by}={' or '.join(able)}"
+        raise UserError(name, values[name], f"is no setting of {choice}", remedy)
     groups: dict[str, dict[str, Any]] = {}
     changed: dict[str, Any] = {}
     for name, value in values.items():
@@ -79,7 +170,13 @@ def override(config: C, values: Mapping[str, Any]) -> C:
         else:
             changed[name] = read
     for group, fields in groups.items():
-        changed[group] = dataclasses.replace(getattr(config, group), **fields)
+        before = getattr(config, group)
+        if group in chosen:
+            _, kind = _class_of(before, group, *chosen[group], values)
+            if kind is not type(before):  # what both have stays as it is
+                shared = set(_names(kind)) & set(_names(type(before)))
+                before = kind(**{name: getattr(before, name) for name in shared})
+        changed[group] = dataclasses.replace(before, **fields)
     return dataclasses.replace(config, **changed)  # pyright: ignore[reportArgumentType, reportReturnType]
 
 

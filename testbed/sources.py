@@ -16,9 +16,6 @@ SYNTHETIC_NAMES = ("linear", "network", "gp", "mixture")
 SOURCES = TFDS_NAMES + SYNTHETIC_NAMES
 """Values of `data.name`."""
 
-NORMALIZATIONS = ("image", "feature", "none")
-"""Values of `data.normalize`."""
-
 N_CLASSES = {
     "digits": 10,
     "mnist": 10,

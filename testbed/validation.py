@@ -1,7 +1,6 @@
 """The rules that settings must satisfy, checked before anything is computed."""
 
 import dataclasses
-import math
 from collections.abc import Mapping
 from typing import Any
 
@@ -11,23 +10,12 @@ from testbed.config import (
     DEFAULT_DEPTH,
     Config,
     DataConfig,
-    ModelConfig,
     SimulateConfig,
 )
 from testbed.errors import UserError, check_name
-from testbed.kinds import BRANCH, KINDS, branch_weights, has_branch
-from testbed.settings import flatten
+from testbed.kinds.common import ModelConfig
+from testbed.settings import choices, flatten, override
 
-BRANCHES = ("depth_scaled", "fixed")
-HEADS = ("linear", "relu")
-ACTIVATIONS = ("relu", "identity", "tanh")
-PARAMETERIZATIONS = ("ntk", "standard")
-OPTIMIZERS = ("gd", "momentum", "sgd", "adam")
-LOSSES = ("mse", "cross_entropy")
-TRAINED = ("all", "readout")
-PRECISIONS = ("highest", "default")
-SEED_AXES = ("auto", "vmap", "map")
-WANDB_MODES = ("auto", "online", "offline", "disabled")
 _PATHS = ("run.dir", "run.root", "data.data_dir", "data.manual_dir")
 _REGRESSION = ("linear", "network", "gp")
 
@@ -39,16 +27,7 @@ def validate(config: Config) -> Config:
       UserError: naming field, value, rule and remedy.
     """
     d, t, flat = config.data, config.train, flatten(config)
-    for name, value, valid in (
-        ("data.name", d.name, sources.SOURCES),
-        ("data.normalize", d.normalize, sources.NORMALIZATIONS),
-        ("data.teacher", d.teacher, KINDS),
-        ("train.optimizer", t.optimizer, OPTIMIZERS),
-        ("train.loss", t.loss, LOSSES),
-        ("train.trained", t.trained, TRAINED),
-        ("train.precision", t.precision, PRECISIONS),
-    ):
-        check_name(name, value, valid)
+    check_name("data.name", d.name, sources.SOURCES)
     _check_shared(config, flat)
     ends = (0, *config.measure.earlier_steps, t.steps)
     if sorted(set(ends)) != list(ends):
@@ -79,27 +58,16 @@ def validate_simulation(config: SimulateConfig) -> SimulateConfig:
         rule = "the output's law is that of a linear head"
         raise UserError("model.head", m.head, rule, "use linear")
     model = _resolve(m)
-    if has_branch(m.kind) and branch_weights(model)[1] == 0:
-        name = "lam" if m.branch == "fixed" else "exponent" if m.c else "c"
-        rule = "without a branch nothing is random but the input layer"
-        remedy = "give the branch a weight"
-        raise UserError(f"model.{name}", getattr(m, name), rule, remedy)
+    model.check_random()
     return dataclasses.replace(config, model=model)
 
 
 def _check_shared(config: Any, flat: Mapping[str, Any]) -> None:
-    """What holds for model, run and wandb, whatever the command."""
+    """What holds for all settings, and for model and run, whatever the command."""
     m = config.model
-    for name, value, valid in (
-        ("model.kind", m.kind, KINDS),
-        ("model.branch", m.branch, BRANCHES),
-        ("model.head", m.head, HEADS),
-        ("model.activation", m.activation, ACTIVATIONS),
-        ("model.parameterization", m.parameterization, PARAMETERIZATIONS),
-        ("run.seed_axis", config.run.seed_axis, SEED_AXES),
-        ("wandb.mode", config.wandb.mode, WANDB_MODES),
-    ):
-        check_name(name, value, valid)
+    for name, valid in choices(type(config)).items():
+        if name in flat:
+            check_name(name, flat[name], valid)
     for name, value in flat.items():
         if name in _PATHS:
             check_path(name, value)
@@ -116,7 +84,7 @@ def _check_shared(config: Any, flat: Mapping[str, Any]) -> None:
 
 
 def _resolve(m: ModelConfig) -> ModelConfig:
-    """The model with its depth filled in, its branch checked."""
+    """The model with its depth filled in, checked."""
     depth = m.depth or (round(m.ratio * m.width) if m.ratio else DEFAULT_DEPTH)
     gives = f"gives depth round({m.ratio} * {m.width}) = {depth}"
     if depth < 1:
@@ -126,7 +94,7 @@ def _resolve(m: ModelConfig) -> ModelConfig:
         remedy = "lower model.ratio or model.width"
         raise UserError("model.ratio", m.ratio, f"{gives}, at most {most}", remedy)
     resolved = dataclasses.replace(m, depth=depth, ratio=None)
-    _check_branch(resolved)
+    resolved.check()
     return resolved
 
 
@@ -134,7 +102,7 @@ def unused(config: Config) -> list[str]:
     """One line for every setting that was changed but has no effect in this run."""
     t, d = config.train, config.data
     synthetic = d.name in sources.SYNTHETIC_NAMES
-    needs = _model_needs(config.model) | {
+    needs = config.model.needs() | {
         "train.momentum": (t.optimizer == "momentum", "train.optimizer=momentum"),
         "train.lr_fraction": (t.lr is None, "train.lr left out"),
         "data.n_in": (synthetic, "a synthetic data.name"),
@@ -148,25 +116,15 @@ def unused(config: Config) -> list[str]:
 
 def unused_simulation(config: SimulateConfig) -> list[str]:
     """The same for `scripts/simulate.py`."""
-    needs = _model_needs(config.model) | {
+    needs = config.model.needs() | {
         "model.parameterization": (False, "training: the law at t = 0 is the same"),
         "run.seed_axis": (False, "scripts/train.py"),
     }
     return _without_effect(config, SimulateConfig(), needs)
 
 
-def _model_needs(m: ModelConfig) -> dict[str, tuple[bool, str]]:
-    if not has_branch(m.kind):
-        why = (False, f"model.kind={' or '.join(filter(has_branch, KINDS))}")
-        return {f"model.{name}": why for name in BRANCH}
-    fixed = (m.branch == "fixed", "model.branch=fixed")
-    scaled = (m.branch == "depth_scaled", "model.branch=depth_scaled")
-    needs = dict.fromkeys(("alpha", "lam"), fixed)
-    needs |= dict.fromkeys(("c", "exponent", "normalized"), scaled)
-    return {f"model.{name}": need for name, need in needs.items()}
-
-
 def _without_effect(config: Any, base: Any, needs: dict) -> list[str]:
+    base = override(base, {"model.kind": config.model.kind})
     default, given = flatten(base), flatten(config)
     return [
         f"{name}={given[name]} has no effect: it needs {need}"
@@ -185,26 +143,6 @@ def _check_classes(d: DataConfig) -> None:
     if d.name == "mixture" and d.n_out < 2:
         rule = "a mixture needs at least two classes"
         raise UserError("data.n_out", d.n_out, rule, "use --data.n_out=2 or more")
-
-
-def _check_branch(m: ModelConfig) -> None:
-    depth, lam = m.depth or 1, m.lam
-    if m.branch == "depth_scaled":
-        try:
-            lam = branch_weights(dataclasses.replace(m, normalized=False))[1]
-        except OverflowError:
-            lam = math.inf
-    limit = BOUNDS["model.lam"].most
-    if m.branch == "depth_scaled" and not abs(lam) <= limit:
-        rule = f"gives lam = c d^-exponent beyond {limit:g} at depth {depth}"
-        raise UserError("model.exponent", m.exponent, rule, "e.g. 0.5")
-    if m.branch == "depth_scaled" and m.normalized and abs(lam) > 1:
-        rule = f"gives lam = c d^-exponent = {lam:.3g} > 1, so sqrt(1 - lam^2) fails"
-        remedy = f"use c of at most {depth**m.exponent:.3g}, or normalized=False"
-        raise UserError("model.c", m.c, rule, remedy)
-    if m.branch == "fixed" and m.alpha == 0 and m.lam == 0:
-        rule = "alpha and lam are both 0: the network is constant"
-        raise UserError("model.lam", m.lam, rule, "give lam or alpha a value")
 
 
 def _check_training(config: Config) -> None:

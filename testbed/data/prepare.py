@@ -115,7 +115,7 @@ def normalize(
     Args:
       x_train: (N, ...) float64.
       x_test: (M, ...) float64.
-      how: one of `testbed.sources.NORMALIZATIONS`.
+      how: "image", "feature" or "none".
       white: the value that ``none`` maps to 1.
 
     Returns:

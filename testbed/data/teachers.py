@@ -7,7 +7,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from testbed.config import DataConfig, ModelConfig
+from testbed.config import DataConfig
 from testbed.data.dataset import Dataset
 from testbed.data.prepare import encode, normalize
 from testbed.errors import RunError, UserError, check_name
@@ -73,7 +73,7 @@ def teach(config: DataConfig) -> Dataset:
 def network(config: DataConfig):
     """The Flax module behind `network` and `gp`, in float64."""
     kind = family(config.teacher)
-    model = ModelConfig(config.teacher, WIDTH, DEPTH, head=kind.head)
+    model = KINDS[config.teacher](config.teacher, WIDTH, DEPTH, head=kind.head)
     net = kind.network(model, config.n_out)
     return net.clone(dtype=jnp.float64)
 

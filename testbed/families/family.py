@@ -8,8 +8,8 @@ from typing import ClassVar, NamedTuple, TypeVar
 import flax.linen as nn
 import numpy as np
 
-from testbed.config import ModelConfig
 from testbed.errors import UserError
+from testbed.kinds.common import Head, ModelConfig
 from testbed.laws.law import Law
 from testbed.laws.log_gaussian import LayerLaw
 from testbed.laws.norms import NormLaws
@@ -66,7 +66,7 @@ class Family(abc.ABC):
       head: `model.head` of a network that is used as a teacher.
     """
 
-    head: ClassVar[str]
+    head: ClassVar[Head]
 
     @abc.abstractmethod
     def network(self, m: ModelConfig, n_out: int) -> nn.Module:

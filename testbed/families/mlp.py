@@ -5,14 +5,14 @@ from typing import ClassVar
 import flax.linen as nn
 
 from models import MLP
-from testbed.config import ModelConfig
 from testbed.families.residual import DenseFamily
+from testbed.kinds.common import Head, ModelConfig
 
 
 class MLPFamily(DenseFamily):
-    """alpha = 0 and lam = 1, whatever settings of branches say."""
+    """alpha = 0 and lam = 1."""
 
-    head: ClassVar[str] = "relu"  # d + 1 hidden layers, as usual
+    head: ClassVar[Head] = "relu"  # d + 1 hidden layers, as usual
     signed = False
 
     def network(self, m: ModelConfig, n_out: int) -> nn.Module:

@@ -14,7 +14,6 @@ import flax.linen as nn
 import numpy as np
 
 from models import BranchScaling
-from testbed.config import ModelConfig
 from testbed.families.family import (
     BETA,
     DISPERSION,
@@ -23,7 +22,8 @@ from testbed.families.family import (
     Family,
     NoLaw,
 )
-from testbed.kinds import branch_weights
+from testbed.kinds.branches import BranchConfig
+from testbed.kinds.common import Head, ModelConfig
 from testbed.laws.gaussian import gaussian_log_norm
 from testbed.laws.law import Law
 from testbed.laws.log_gaussian import LayerLaw, layer_law, resnet_log_norm
@@ -33,6 +33,7 @@ from testbed.laws.resnet_ntk import resnet_ntk_moments
 
 def branch_scaling(m: ModelConfig) -> BranchScaling:
     """The branch scaling of a network of `models`."""
+    assert isinstance(m, BranchConfig)
     if m.branch == "fixed":
         return BranchScaling.fixed(m.alpha, m.lam)
     return BranchScaling.depth_scaled(m.c, m.exponent, m.normalized)
@@ -41,7 +42,7 @@ def branch_scaling(m: ModelConfig) -> BranchScaling:
 class DenseFamily(Family):
     """A family whose networks take vectors and are made of square dense layers."""
 
-    head: ClassVar[str] = "linear"
+    head: ClassVar[Head] = "linear"
     signed: bool
 
     def common(self, m: ModelConfig, n_out: int) -> dict[str, Any]:
@@ -58,7 +59,8 @@ class DenseFamily(Family):
 
     def pair(self, m: ModelConfig) -> tuple[float, float]:
         """(alpha, lam) of every block."""
-        return branch_weights(m)
+        assert isinstance(m, BranchConfig)
+        return m.branch_weights()
 
     def arrange(self, x: np.ndarray) -> np.ndarray:
         """Vectors."""
@@ -147,10 +149,12 @@ class ResidualFamily(DenseFamily):
         inside, signs = "z", ""
         if self.signed:
             inside, signs = "s ⊙ z", ", fixed random signs s = ±1"
-        return f"z' = α z + λ √(2/n) W φ({inside}), {_weights_in_words(m)}{signs}"
+        return f"z' = α z + λ √(2/n) W φ({inside}), {weights_in_words(m)}{signs}"
 
 
-def _weights_in_words(m: ModelConfig) -> str:
+def weights_in_words(m: ModelConfig) -> str:
+    """alpha and lam of a block, as in "α = 1, λ = d^(−1/2)"."""
+    assert isinstance(m, BranchConfig)
     if m.branch == "fixed":
         half = 0.5**0.5
         number = lambda v: "1/√2" if v == half else f"{v:.4g}"

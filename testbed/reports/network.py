@@ -19,7 +19,7 @@ from testbed.reports.drawing import (
     positive,
 )
 from testbed.reports.record import Record, spread
-from testbed.settings import field_types, override
+from testbed.settings import fitting, override
 
 GROUPS = {"input": "#E69F00", "blocks": style.FINITE, "head": "#CC79A7"}
 
@@ -79,14 +79,8 @@ def initial_law(record: Record) -> LayerLaw | NoLaw:
     kind = record.config["model.kind"]
     if kind not in KINDS:  # of a version that has more of them
         return NoLaw(f"this version knows no networks of kind {kind}")
-    model = override(Config(), known(record.config)).model
+    model = override(Config(), fitting(Config(), record.config)).model
     return family(kind).layer_law(model, int(record.config["model.depth"]))
-
-
-def known(config: dict) -> dict:
-    """The settings that this version of the program has."""
-    types = field_types(Config)
-    return {name: value for name, value in config.items() if name in types}
 
 
 def _log_norms(ax: Axes, record: Record, moments, law: LayerLaw | None) -> None:

@@ -17,7 +17,7 @@ from testbed.reports import style
 from testbed.reports.page import add_page, document, image, mathematics, table
 from testbed.runs.folder import RunFolder
 from testbed.runs.parsing import Damaged
-from testbed.settings import field_types, flatten, override
+from testbed.settings import fitting, flatten, override
 
 LINES: dict[str, dict[str, Any]] = {
     LOG_GAUSSIAN: {"color": style.LINEARIZED, "linestyle": "-"},
@@ -89,9 +89,7 @@ def write_simulation_report(path: Path) -> list[Path]:
 
 def _config(folder: RunFolder) -> SimulateConfig:
     stored = folder.read_json("config.json") or {}
-    types = field_types(SimulateConfig)
-    known = {k: v for k, v in stored.items() if k in types}
-    return override(SimulateConfig(), known)
+    return override(SimulateConfig(), fitting(SimulateConfig(), stored))
 
 
 def _axes(columns: int, rows: int, height: float, title: str):
@@ -281,7 +279,7 @@ _WORDS = (
 def _settings(config: SimulateConfig) -> str:
     flat = flatten(config)
     rows = [(k, str(v)) for k, v in flat.items()]
-    default = flatten(SimulateConfig())
+    default = flatten(override(SimulateConfig(), {"model.kind": config.model.kind}))
     changed = [
         f"--{k}={v}"
         for k, v in flat.items()

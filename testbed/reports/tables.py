@@ -10,7 +10,7 @@ from testbed.config import DEFAULT_DEPTH, Config
 from testbed.divergence import Departure
 from testbed.reports.departures import SPLITS, departures
 from testbed.reports.record import Record, spread
-from testbed.settings import field_types, flatten, override
+from testbed.settings import fitting, flatten, override
 
 Row = tuple[str, ...]
 
@@ -101,7 +101,9 @@ def circumstances(record: Record) -> list[Row]:
 
 def changed_settings(record: Record) -> dict[str, Any]:
     """{dotted name: value} of the settings that are not the defaults."""
-    default = {**flatten(Config()), "model.depth": DEFAULT_DEPTH}
+    kind = {"model.kind": record.config["model.kind"]}
+    base = override(Config(), kind | {"model.depth": DEFAULT_DEPTH})
+    default = flatten(base)
     return {k: v for k, v in _settings(record).items() if v != default[k]}
 
 
@@ -141,10 +143,8 @@ def environment(record: Record) -> list[Row]:
 
 
 def _settings(record: Record) -> dict[str, Any]:
-    """The run's settings that this version of the program has, with its types."""
-    types = field_types(Config)
-    stored = {k: v for k, v in record.config.items() if k in types}
-    return flatten(override(Config(), stored))
+    """The run's settings that this version of its kind has, with their types."""
+    return flatten(override(Config(), fitting(Config(), record.config)))
 
 
 def _cells(record: Record, names: Iterable[str], form: str) -> list[str]:

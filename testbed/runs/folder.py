@@ -39,6 +39,7 @@ from testbed.runs.stored import (
     fingerprint,
     newest,
     read_config,
+    without_place,
 )
 from testbed.settings import flatten
 
@@ -343,11 +344,13 @@ def _reopen(path: Path, config: Any) -> RunFolder:
     """The folder of a run that goes on, also beyond its end."""
     stored = read_config(path, type(config))
     check_same(path, stored, config)
-    folder = RunFolder(path, resumed=True, records=Records(fingerprint(config))).claim()
+    before = without_place(path, config)
+    records = Records(fingerprint(config, before))
+    folder = RunFolder(path, resumed=True, records=records).claim()
     if extends(stored, config):
         # In this order a kill between the two leaves a run that goes on to its old end.
         (path / "summary.json").unlink(missing_ok=True)
-        folder.write_json("config.json", flatten(config))
+        folder.write_json("config.json", {**flatten(config), **before})
     return folder
 
 

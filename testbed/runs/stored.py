@@ -7,14 +7,22 @@ from pathlib import Path
 from typing import Any, TypeVar
 
 from testbed.errors import UserError
+from testbed.kinds.branches import BranchConfig
+from testbed.kinds.common import ModelConfig
 from testbed.runs import digests
 from testbed.runs.parsing import Damaged
-from testbed.settings import flatten, override
+from testbed.settings import flatten, lacking, override
 
 C = TypeVar("C")
 STEPS, EARLIER = "train.steps", "measure.earlier_steps"
 # What does not decide a run's numbers.
 _NOT_IDENTITY = ("run.", "wandb.", "data.data_dir", "data.manual_dir")
+# Every kind had them once, and they are in the digests of runs from that time.
+_ONCE_COMMON = {
+    f"model.{field.name}": field.default
+    for field in dataclasses.fields(BranchConfig)
+    if field.name not in {common.name for common in dataclasses.fields(ModelConfig)}
+}
 _CHOOSE = "choose another folder, or give the settings of that run"
 
 
@@ -22,7 +30,7 @@ def identity(flat: Mapping[str, Any]) -> dict[str, Any]:
     """The settings that decide a run's numbers, to the last bit."""
     kept = {
         k: v
-        for k, v in flat.items()
+        for k, v in (_ONCE_COMMON | dict(flat)).items()
         if k == "run.seed_axis" or not k.startswith(_NOT_IDENTITY)
     }
     if not kept.get(EARLIER):  # a run that was never extended has the name it had
@@ -30,9 +38,14 @@ def identity(flat: Mapping[str, Any]) -> dict[str, Any]:
     return json.loads(json.dumps(kept))
 
 
-def fingerprint(config: Any) -> str:
-    """Digest of the settings that an extended run shares with what it was before."""
-    shared = identity(flatten(config))
+def fingerprint(config: Any, before: Mapping[str, Any] | None = None) -> str:
+    """Digest of the settings that an extended run shares with what it was before.
+
+    Args:
+      config: of the run.
+      before: what `without_place` has of its folder.
+    """
+    shared = identity({**flatten(config), **(before or {})})
     shared.pop(STEPS, None)
     shared.pop(EARLIER, None)
     return digests.of_json(shared)
@@ -46,7 +59,7 @@ def read_config(path: Path, kind: type[C]) -> C:
     """
     try:
         flat = digests.read_json(path / "config.json") or {}
-        return override(kind(), flat)
+        return override(kind(), _placed(kind(), flat))
     except Damaged as damage:
         rule = f"holds a damaged config.json: {damage.reason}"
         remedy = "put the right one there, or choose another folder"
@@ -54,6 +67,21 @@ def read_config(path: Path, kind: type[C]) -> C:
     except UserError as error:
         rule = f"holds a config.json that cannot be read here ({error})"
         raise UserError("run.dir", path, rule, "choose another folder") from None
+
+
+def without_place(path: Path, config: Any) -> dict[str, Any]:
+    """Settings of config.json that the kind of model had no use for, and now lacks.
+
+    They stay in the file: digests of what was recorded have them.
+    """
+    flat = digests.read_json(path / "config.json") or {}
+    return {name: flat[name] for name in lacking(config, flat)}
+
+
+def _placed(config: Any, flat: Mapping[str, Any]) -> dict[str, Any]:
+    """The settings of config.json, without those."""
+    without = lacking(config, flat)
+    return {name: value for name, value in flat.items() if name not in without}
 
 
 def going_on(path: Path, stored: C, given: Mapping[str, Any], check: Callable) -> C:

@@ -15,6 +15,7 @@ import pandas as pd
 
 from testbed.errors import UserError
 from testbed.files import Together
+from testbed.kinds import lacks
 from testbed.runs.digests import RECORDED_WITHOUT
 from testbed.sweeps.read_run import LeftOut, Training, is_setting, read_run
 
@@ -76,9 +77,20 @@ class Gathered:
 
 
 def varied_in(table: Table) -> list[str]:
-    """Settings that take more than one value in a table of runs or networks."""
+    """Settings that take more than one value in a table of runs or networks.
+
+    Runs of a kind that lacks a setting do not count for it.
+    """
     columns = [c for c in table.columns if is_setting(str(c))]
-    return [c for c in columns if len({text(v) for v in table[c]}) > 1]
+    return [c for c in columns if len({text(v) for v in _of_those_with(table, c)}) > 1]
+
+
+def _of_those_with(table: Table, column: str) -> Table:
+    """The column's values in the runs whose kind of model has that setting."""
+    if "model.kind" not in table:
+        return table[column]
+    without = [kind for kind in table["model.kind"].unique() if lacks(kind, column)]
+    return table.loc[~table["model.kind"].isin(without), column]
 
 
 def text(value: Any) -> str:

@@ -11,7 +11,7 @@ import numpy as np
 
 from testbed.settings import field_types
 from testbed.sweeps.distributions import quantile
-from testbed.sweeps.spec import Parameter, Sweep
+from testbed.sweeps.spec import Parameter, Sweep, left_out, placed
 
 Settings = dict[str, Any]
 
@@ -39,10 +39,24 @@ _MOST_REPEATS = 1000
 
 
 def grid(sweep: Sweep) -> Iterator[Settings]:
-    """All combinations, the last parameter varying fastest."""
+    """All combinations, the last parameter varying fastest.
+
+    Of those that differ in nothing that their kind of model has, the first.
+    """
     columns = [p.values for p in sweep.parameters.values()]
-    for row in itertools.product(*columns):
-        yield dict(zip(sweep.parameters, row, strict=True))
+    rows = (
+        dict(zip(sweep.parameters, row, strict=True))
+        for row in itertools.product(*columns)
+    )
+    if not left_out(sweep):  # a million points are different then
+        yield from rows
+        return
+    seen: set[str] = set()
+    for settings in rows:
+        name = point_name(sweep, placed(sweep, settings))
+        if name not in seen:
+            seen.add(name)
+            yield settings
 
 
 def drawn(sweep: Sweep, seed: int = 0) -> Iterator[Settings]:
@@ -56,7 +70,7 @@ def drawn(sweep: Sweep, seed: int = 0) -> Iterator[Settings]:
     for index in itertools.count():
         rng = np.random.default_rng((seed, index))
         settings = {name: draw(p, rng) for name, p in sweep.parameters.items()}
-        if (name := point_name(sweep, settings)) not in seen:
+        if (name := point_name(sweep, placed(sweep, settings))) not in seen:
             seen.add(name)
             last_new = index
             yield settings

@@ -8,6 +8,7 @@ import numpy as np
 import pandas as pd
 
 from testbed.divergence import departure_time
+from testbed.kinds import lacks
 from testbed.runs.folder import RunFolder
 from testbed.runs.parsing import Damaged
 from testbed.runs.stored import check_sizes
@@ -109,7 +110,12 @@ def _read_run(
         raise LeftOut(why)
     checked = folder.remember()
     named = {PLAIN.get(k, str(k)): _hashable(v) for k, v in config.items()}
-    settings = {key: value for key, value in named.items() if is_setting(key)}
+    kind = config.get("model.kind")
+    settings = {
+        key: value
+        for key, value in named.items()
+        if is_setting(key) and not lacks(kind, key)
+    }
     ratio = config["model.depth"] / config["model.width"]
     head = {"run": name, **settings, RATIO: ratio}
     run = head | {

@@ -28,6 +28,7 @@ from testbed.sweeps.queue.work import (
 )
 from testbed.sweeps.queue.workers import Workers
 from testbed.sweeps.slurm_script import script
+from testbed.sweeps.spec import left_out, placed
 
 POLL_SECONDS = 0.5
 
@@ -147,7 +148,8 @@ def _status(store: Store, session: str, began: float, before: int):
 
 
 def _cells(store: Store, point: Point) -> list[str]:
-    return [shown(point.settings.get(name, "")) for name in store.sweep.varied]
+    settings = placed(store.sweep, point.settings)
+    return [shown(settings.get(name, "")) for name in store.sweep.varied]
 
 
 def _total(store: Store, points: list[Point]) -> int:
@@ -165,6 +167,7 @@ def _opening(store: Store, jobs: int) -> str:
         f"{sweep.path.parent}: {sweep.method} over {', '.join(sweep.varied)}, "
         f"{total} points ({done} done), {jobs} at a time"
         + (f"\nQuestion: {one_line(question)}" if question else "")
+        + "".join(f"\n{line}" for line in left_out(sweep))
         + ("\nearly_terminate is wandb's: here every point runs to its end" * early)
         + f"\nRecording in {store.path}\n"
     )

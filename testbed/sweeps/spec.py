@@ -17,6 +17,7 @@ from typing import Any
 from testbed.bounds import check_bounds
 from testbed.commands import SIMULATE, TRAIN, Command
 from testbed.errors import UserError, check_name
+from testbed.kinds import lacks
 from testbed.settings import field_types, override
 from testbed.sweeps.document import holders, read_document, yaml_text
 from testbed.sweeps.fixed_arguments import fixed_arguments
@@ -150,13 +151,34 @@ def _parameters(document: Mapping[str, Any], program: str) -> dict[str, Paramete
     return parameters
 
 
+def placed(sweep: Sweep, settings: Mapping[str, Any]) -> dict[str, Any]:
+    """A point's settings; in a sweep over kinds, without those that its kind lacks."""
+    kind = settings.get("model.kind") if "model.kind" in sweep.varied else None
+    return {name: v for name, v in settings.items() if not lacks(kind, name)}
+
+
+def left_out(sweep: Sweep) -> list[str]:
+    """A line for every kind and setting of which `placed` leaves something out."""
+    if "model.kind" not in sweep.varied:
+        return []
+    found = []
+    for kind in sweep.parameters["model.kind"].values:
+        names = [name for name in sweep.parameters if lacks(kind, name)]
+        if names:
+            found.append(
+                f"model.kind={kind} has no {', '.join(names)}: left out there, and "
+                "points that are then the same run once"
+            )
+    return found
+
+
 def config_of(sweep: Sweep, settings: Mapping[str, Any]) -> Any:
     """The validated config of one point.
 
     Raises:
       UserError: settings that the program refuses.
     """
-    command, given = sweep.command, dict(settings)
+    command, given = sweep.command, placed(sweep, settings)
     preset = str(given.pop("preset", "default"))
     check_name("preset", preset, command.presets)
     base = override(command.config(), command.presets[preset])

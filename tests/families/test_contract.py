@@ -9,13 +9,14 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from testbed.config import Config, ModelConfig, SimulateConfig
+from testbed.config import Config, SimulateConfig
 from testbed.errors import UserError
 from testbed.families import Counts, Family, NoLaw, family
 from testbed.families.family import BETA
 from testbed.kernels import infinite_kernel, structured_ntk
 from testbed.kernels.readout import readout_ntk
 from testbed.kinds import KINDS
+from testbed.kinds.common import ModelConfig
 from testbed.programs import simulate, train
 from testbed.reports.sweeps.laws import at_initialization
 from testbed.runs.console import Console
@@ -33,7 +34,9 @@ each = pytest.mark.parametrize("kind", KINDS)
 
 def model(kind, **settings):
     """The model part of a config, with a depth."""
-    return ModelConfig(**({"kind": kind, "width": 16, "depth": 8} | settings))
+    kind_class = KINDS[kind]
+    known = {n: v for n, v in settings.items() if hasattr(kind_class, n)}
+    return kind_class(**({"kind": kind, "width": 16, "depth": 8} | known))
 
 
 class Quiet(Console):
@@ -224,7 +227,7 @@ def toy(monkeypatch):
     module = types.ModuleType("testbed.families.toy")
     module.FAMILY = ToyFamily()  # pyright: ignore[reportAttributeAccessIssue]
     monkeypatch.setitem(sys.modules, module.__name__, module)
-    monkeypatch.setitem(KINDS, "toy", ())
+    monkeypatch.setitem(KINDS, "toy", ModelConfig)
     return family("toy")
 
 

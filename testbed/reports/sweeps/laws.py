@@ -1,28 +1,16 @@
 """What the laws at initialization have for each cell of a sweep."""
 
+import dataclasses
 from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
 
-from testbed.config import ModelConfig
 from testbed.families import NoLaw, family
 from testbed.kinds import KINDS
 from testbed.sweeps.gather import text
 
-_NEEDED = (
-    "kind",
-    "branch",
-    "alpha",
-    "lam",
-    "c",
-    "exponent",
-    "normalized",
-    "head",
-    "activation",
-    "bias_std",
-    "parameterization",
-)
+_SIZES = ("width", "depth", "ratio")
 
 
 def at_initialization(
@@ -39,14 +27,16 @@ def at_initialization(
       {name: (D, W)}, see `Family.variables`; {} where the family has none.  What is 0
       everywhere is left out.
     """
-    given: dict[str, Any] = {name: settings.get(f"model.{name}") for name in _NEEDED}
+    kind = KINDS.get(settings["model.kind"])
+    if kind is None:
+        return {}
+    names = [f.name for f in dataclasses.fields(kind) if f.name not in _SIZES]
+    given: dict[str, Any] = {name: settings.get(f"model.{name}") for name in names}
     if any(text(value) == "not set" for value in given.values()):
         return {}  # of an older version
-    if given["kind"] not in KINDS:
-        return {}
     rows = []
     for depth in depths:
-        model = ModelConfig(depth=int(depth), **given)
+        model = kind(depth=int(depth), **given)
         found = family(model.kind).variables(model, widths, int(depth))
         if isinstance(found, NoLaw):
             return {}

@@ -13,7 +13,7 @@ from threadpoolctl import threadpool_limits
 from testbed.errors import UserError
 from testbed.sweeps.distributions import place
 from testbed.sweeps.points import Settings, draw, point_name
-from testbed.sweeps.spec import Parameter, Sweep, config_of
+from testbed.sweeps.spec import Parameter, Sweep, config_of, placed
 
 if TYPE_CHECKING:
     from testbed.sweeps.queue.store import Store
@@ -70,7 +70,7 @@ def propose(store: "Store", session: str) -> None:
         results = [(s, max(values) if y is None else y) for s, y in ended]
         gain = expected_improvement(sweep.parameters, results, running, candidates)
         order = [int(i) for i in np.argsort(-gain, kind="stable")]
-    names = {p.name for p in known}
+    names = {point_name(sweep, placed(sweep, p.settings)) for p in known}
     for i in order:  # checking one takes a millisecond: the first that will do
         if _accepted(sweep, candidates[i], names):
             store.propose(candidates[i])
@@ -183,7 +183,7 @@ def _candidates(sweep: Sweep, rng: np.random.Generator) -> Iterator[Settings]:
 
 def _accepted(sweep: Sweep, settings: Settings, names: set[str]) -> bool:
     """Whether the point is new and the program takes it."""
-    if point_name(sweep, settings) in names:
+    if point_name(sweep, placed(sweep, settings)) in names:
         return False
     try:
         config_of(sweep, settings)
