@@ -37,7 +37,7 @@ class DataConfig:
     """image: each input scaled to |x|^2 = n_in; feature: each feature standardized over
     the training set, then one factor so that |x|^2 = n_in on average; none."""
     flatten: bool = True
-    """Whether `load` gives vectors; the networks here take vectors in any case."""
+    """Whether `load` gives vectors; a network gets what its kind takes in any case."""
     seed: int = 0
     """Which examples are drawn (and the teacher, for synthetic data)."""
     data_dir: str = ""

@@ -25,12 +25,12 @@ N_CLASSES = {
     "svhn_cropped": 10,
 }
 
-N_IN = {
-    "digits": 64,
-    "mnist": 784,
-    "fashion_mnist": 784,
-    "cifar10": 3072,
-    "cifar100": 3072,
-    "svhn_cropped": 3072,
+SHAPES: dict[str, tuple[int, ...]] = {
+    "digits": (8, 8, 1),
+    "mnist": (28, 28, 1),
+    "fashion_mnist": (28, 28, 1),
+    "cifar10": (32, 32, 3),
+    "cifar100": (32, 32, 3),
+    "svhn_cropped": (32, 32, 3),
 }
-"""Pixels of an image, as published."""
+"""Of an image, as published: height, width, channels."""

@@ -13,6 +13,7 @@ from testbed.config import (
     SimulateConfig,
 )
 from testbed.errors import UserError, check_name
+from testbed.kinds import KINDS
 from testbed.kinds.common import ModelConfig
 from testbed.settings import choices, flatten, override
 
@@ -29,6 +30,11 @@ def validate(config: Config) -> Config:
     d, t, flat = config.data, config.train, flatten(config)
     check_name("data.name", d.name, sources.SOURCES)
     _check_shared(config, flat)
+    if config.model.images and d.name in sources.SYNTHETIC_NAMES:
+        rule = f"gives vectors, and model.kind={config.model.kind} takes images"
+        raise UserError("data.name", d.name, rule, "e.g. --data.name=digits")
+    vectors = [name for name, kind in KINDS.items() if not kind.images]
+    check_name("data.teacher", d.teacher, vectors)
     ends = (0, *config.measure.earlier_steps, t.steps)
     if sorted(set(ends)) != list(ends):
         rule = f"must rise from 1 to below train.steps={t.steps}"
@@ -108,7 +114,7 @@ def unused(config: Config) -> list[str]:
         "data.n_in": (synthetic, "a synthetic data.name"),
         "data.n_out": (synthetic, "a synthetic data.name"),
         "data.teacher": (d.name in ("network", "gp"), "data.name=network or gp"),
-        "data.flatten": (d.flatten, "a network that takes images"),
+        "data.flatten": (d.flatten, "another use: networks get what they take"),
         "kernel.draws": (t.loss == "cross_entropy", "train.loss=cross_entropy"),
     }
     return _without_effect(config, Config(), needs)

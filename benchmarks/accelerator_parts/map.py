@@ -73,7 +73,7 @@ def run(record: Recorder) -> None:
                 f"{kind}, width {width}, depth {depth}",
                 point,
                 predicted=flops / record.floor.get("highest", float("inf")),
-                needed=training_bytes(config, 64, 10),
+                needed=training_bytes(config, (64,), 10),
             )
             if row:
                 _report(Path(folder), record.folder)

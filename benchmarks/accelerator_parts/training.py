@@ -105,7 +105,7 @@ def _largest(record: Recorder) -> Config | None:
         config = settings(record, width, depth)
         flops = 7 * config.train.seeds * products(config)
         seconds = STEPS * flops / record.floor.get("highest", float("inf"))
-        memory = training_bytes(config, config.data.n_in, config.data.n_out)
+        memory = training_bytes(config, (config.data.n_in,), config.data.n_out)
         fits = record.case(
             f"width {width}, depth {depth}: does it fit?",
             lambda f=flops, b=memory: {"TFLOP/step": f / 1e12, "GiB": b / 2**30},

@@ -46,7 +46,8 @@ def teach(config: DataConfig) -> Dataset:
         be normalised.
     """
     check_name("data.name", config.name, SYNTHETIC_NAMES)
-    check_name("data.teacher", config.teacher, KINDS)
+    vectors = [name for name, kind in KINDS.items() if not kind.images]
+    check_name("data.teacher", config.teacher, vectors)
     if config.name == "mixture":
         return _mixture(config)
     x_train, x_test = (

@@ -3,7 +3,7 @@
 import abc
 import dataclasses
 from collections.abc import Sequence
-from typing import ClassVar, NamedTuple, TypeVar
+from typing import Any, ClassVar, NamedTuple, TypeVar
 
 import flax.linen as nn
 import numpy as np
@@ -56,6 +56,19 @@ class Counts(NamedTuple):
     activations: int
 
 
+def attributes(m: ModelConfig, n_out: int) -> dict[str, Any]:
+    """Attributes that all networks of `models` have, by name."""
+    return dict(
+        width=m.width,
+        depth=m.depth,
+        out_features=n_out,
+        head=m.head,
+        activation=m.activation,
+        parameterization=m.parameterization,
+        bias_std=m.bias_std,
+    )
+
+
 class Family(abc.ABC):
     """All that the testbed knows of one kind of model.
 
@@ -74,11 +87,14 @@ class Family(abc.ABC):
 
     @abc.abstractmethod
     def arrange(self, x: np.ndarray) -> np.ndarray:
-        """Examples (N, *input_shape) of a data set as the network takes them."""
+        """Examples (N, *input_shape) of a data set as the network takes them.
+
+        Those of a kind with `images` come as (N, height, width, channels).
+        """
 
     @abc.abstractmethod
-    def counts(self, m: ModelConfig, n_in: int, n_out: int) -> Counts:
-        """Parameters and activations, told without making any."""
+    def counts(self, m: ModelConfig, shape: Sequence[int], n_out: int) -> Counts:
+        """Parameters and activations for inputs of this shape, without making any."""
 
     @abc.abstractmethod
     def formula(self, m: ModelConfig) -> str:

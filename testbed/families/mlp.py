@@ -5,6 +5,7 @@ from typing import ClassVar
 import flax.linen as nn
 
 from models import MLP
+from testbed.families.family import attributes
 from testbed.families.residual import DenseFamily
 from testbed.kinds.common import Head, ModelConfig
 
@@ -17,7 +18,7 @@ class MLPFamily(DenseFamily):
 
     def network(self, m: ModelConfig, n_out: int) -> nn.Module:
         """The module."""
-        return MLP(**self.common(m, n_out))
+        return MLP(**attributes(m, n_out))
 
     def pair(self, m: ModelConfig) -> tuple[float, float]:
         """(0, 1)."""

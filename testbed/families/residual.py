@@ -6,9 +6,10 @@ with signs s_l in the Balanced network, without them in the vanilla one; alpha =
 lam = 1 is the fully connected network.
 """
 
+import math
 from collections.abc import Sequence
 from fractions import Fraction
-from typing import Any, ClassVar
+from typing import ClassVar
 
 import flax.linen as nn
 import numpy as np
@@ -21,6 +22,7 @@ from testbed.families.family import (
     Counts,
     Family,
     NoLaw,
+    attributes,
 )
 from testbed.kinds.branches import BranchConfig
 from testbed.kinds.common import Head, ModelConfig
@@ -45,18 +47,6 @@ class DenseFamily(Family):
     head: ClassVar[Head] = "linear"
     signed: bool
 
-    def common(self, m: ModelConfig, n_out: int) -> dict[str, Any]:
-        """Attributes that all networks of `models` have."""
-        return dict(
-            width=m.width,
-            depth=m.depth,
-            out_features=n_out,
-            head=m.head,
-            activation=m.activation,
-            parameterization=m.parameterization,
-            bias_std=m.bias_std,
-        )
-
     def pair(self, m: ModelConfig) -> tuple[float, float]:
         """(alpha, lam) of every block."""
         assert isinstance(m, BranchConfig)
@@ -66,9 +56,9 @@ class DenseFamily(Family):
         """Vectors."""
         return x.reshape(len(x), -1)
 
-    def counts(self, m: ModelConfig, n_in: int, n_out: int) -> Counts:
+    def counts(self, m: ModelConfig, shape: Sequence[int], n_out: int) -> Counts:
         """n (n_in + d n + n_out) weights, with biases n (d + 1) + n_out more."""
-        depth = m.depth or 0
+        depth, n_in = m.depth or 0, math.prod(shape)
         weights = m.width * (n_in + depth * m.width + n_out)
         biases = m.width * (depth + 1) + n_out if m.bias_std else 0
         return Counts(weights + biases, m.width * depth)
@@ -142,7 +132,7 @@ class ResidualFamily(DenseFamily):
 
     def network(self, m: ModelConfig, n_out: int) -> nn.Module:
         """The module, with its branch scaling."""
-        return self._module(branch=branch_scaling(m), **self.common(m, n_out))
+        return self._module(branch=branch_scaling(m), **attributes(m, n_out))
 
     def formula(self, m: ModelConfig) -> str:
         """With its weights, and the law of the signs."""

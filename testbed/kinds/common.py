@@ -1,7 +1,7 @@
 """What models of all kinds have, and the names of the kinds."""
 
 import dataclasses
-from typing import Literal
+from typing import ClassVar, Literal
 
 Kind = Literal["mlp", "resnet", "balanced"]
 """Values of `model.kind`: each a file here, with its settings, and one in families/."""
@@ -15,6 +15,9 @@ Needs = dict[str, tuple[bool, str]]
 @dataclasses.dataclass(frozen=True)
 class ModelConfig:
     """The network."""
+
+    images: ClassVar[bool] = False
+    """Whether networks of the kind take images; the others take vectors."""
 
     kind: Kind = "balanced"
     """The family of networks; each has settings of its own."""

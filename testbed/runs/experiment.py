@@ -64,9 +64,10 @@ def prepare(config: Config, say: Callable[[str], None]) -> Experiment:
       UserError: a size that the data or the machine's memory does not allow.
     """
     say("loading data")
-    dataset = load(config.data)
+    vectors = config.data.flatten and not config.model.images
+    dataset = load(dataclasses.replace(config.data, flatten=vectors))
     n, c = dataset.y_train.shape
-    check_training_memory(config, dataset.n_in, c)
+    check_training_memory(config, dataset.input_shape, c)
     _check_probes(config, dataset)
     kind = family(config.model.kind)
     net = kind.network(config.model, c)

@@ -1,5 +1,7 @@
 """What a run takes of memory, told from its config before anything is made."""
 
+import math
+
 from testbed import sources
 from testbed.config import Config, SimulateConfig
 from testbed.devices import batches_seeds
@@ -10,19 +12,19 @@ from testbed.sampling.stream import batch_size
 
 
 def check_training_memory(
-    config: Config, n_in: int | None = None, n_out: int | None = None
+    config: Config, shape: tuple[int, ...] | None = None, n_out: int | None = None
 ) -> None:
     """Raises UserError for a size whose arrays the device's memory cannot hold.
 
     Args:
       config: validated.
-      n_in: input dimension; None takes that of the data set as it is published.
+      shape: of an input; None takes that of the data set as it is published.
       n_out: outputs; likewise.
     """
     d, m, t = config.data, config.model, config.train
     synthetic = d.name in sources.SYNTHETIC_NAMES
-    if n_in is None:
-        n_in = d.n_in if synthetic else sources.N_IN[d.name]
+    shape = shape or input_shape(config)
+    n_in = math.prod(shape)
     if n_out is None:
         classes = len(d.classes) or sources.N_CLASSES.get(d.name, 0)
         n_out = d.n_out if synthetic else classes
@@ -45,9 +47,9 @@ def check_training_memory(
     largest = max(("model.width", m.width), ("model.depth", depth),
                   ("train.seeds", t.seeds), key=lambda one: one[1])  # fmt: skip
     remedy = "lower model.width, model.depth or train.seeds"
-    check(*largest, "training takes", training_bytes(config, n_in, n_out), remedy)
+    check(*largest, "training takes", training_bytes(config, shape, n_out), remedy)
     probes = config.kernel.probes
-    kept = family(m.kind).counts(m, n_in, n_out).activations + 2 * m.width
+    kept = family(m.kind).counts(m, shape, n_out).activations + 2 * m.width
     layers = 8 * probes * (n_out + 1) * kept
     check("kernel.probes", probes, "its kernels take", layers)
     if t.batch_size:
@@ -57,7 +59,13 @@ def check_training_memory(
         check("kernel.draws", draws, "they take", 8 * 4 * draws * examples * n_out)
 
 
-def training_bytes(config: Config, n_in: int, n_out: int) -> int:
+def input_shape(config: Config) -> tuple[int, ...]:
+    """The shape of an example of the config's data, as it is published."""
+    vector = config.data.name in sources.SYNTHETIC_NAMES
+    return (config.data.n_in,) if vector else sources.SHAPES[config.data.name]
+
+
+def training_bytes(config: Config, shape: tuple[int, ...], n_out: int) -> int:
     """Bytes of parameters, displacements, optimizer states and activations of a run.
 
     Counted with XLA's memory_analysis: theta_0; states of networks and displacements,
@@ -65,7 +73,7 @@ def training_bytes(config: Config, n_in: int, n_out: int) -> int:
     parameters and keeps of activations.
     """
     t = config.train
-    counts = family(config.model.kind).counts(config.model, n_in, n_out)
+    counts = family(config.model.kind).counts(config.model, shape, n_out)
     activations = (t.batch_size or config.data.train_size) * counts.activations
     in_flight = t.seeds if batches_seeds(config.run.seed_axis) else 1
     states = {"momentum": 2, "adam": 3}.get(t.optimizer, 1)

@@ -23,4 +23,4 @@ def check_accelerated(config: Config) -> None:
         remedy = "use --preset default, or set JAX_PLATFORMS=cpu to run it all the same"
         raise UserError("preset", "gpu", rule, remedy)
     dataset = load(config.data)
-    check_training_memory(config, dataset.n_in, dataset.n_out)
+    check_training_memory(config, n_out=dataset.n_out)

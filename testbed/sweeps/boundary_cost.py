@@ -20,6 +20,7 @@ from testbed.divergence.boundary import Run, search
 from testbed.errors import UserError
 from testbed.families import family
 from testbed.runs.folder import RunFolder
+from testbed.runs.memory import input_shape
 from testbed.runs.parsing import Damaged
 from testbed.runs.stored import read_config
 from testbed.sweeps.boundary import Plan
@@ -176,7 +177,8 @@ def work(config: Config) -> float:
     """What the seconds of a run grow with; an activation counts as 128 parameters."""
     t = config.train
     passes = t.steps * t.seeds * (t.batch_size or config.data.train_size)
-    counts = family(config.model.kind).counts(config.model, 0, 0)
+    shape = input_shape(config)
+    counts = family(config.model.kind).counts(config.model, shape, 0)
     return passes * (counts.parameters + 128 * counts.activations)
 
 

@@ -1,14 +1,19 @@
 """What every family promises, run over all of them, and what one without laws says."""
 
+import math
+import subprocess
 import sys
 import types
+from pathlib import Path
 
 import flax.linen as nn
 import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
+import yaml
 
+from models import BranchScaling
 from testbed.config import Config, SimulateConfig
 from testbed.errors import UserError
 from testbed.families import Counts, Family, NoLaw, family
@@ -19,12 +24,14 @@ from testbed.kinds import KINDS
 from testbed.kinds.common import ModelConfig
 from testbed.programs import simulate, train
 from testbed.reports.sweeps.laws import at_initialization
+from testbed.reports.sweeps.write import write_sweep_report
 from testbed.runs.console import Console
 from testbed.runs.memory import check_training_memory
 from testbed.sampling.architecture import describe
 from testbed.sampling.log_norm import LayerSampler
 from testbed.sampling.weights import layers_with_weights
 from testbed.settings import flatten, override
+from testbed.sweeps.gather import gather
 from testbed.validation import validate, validate_simulation
 
 HALF = 0.5**0.5
@@ -37,6 +44,24 @@ def model(kind, **settings):
     kind_class = KINDS[kind]
     known = {n: v for n, v in settings.items() if hasattr(kind_class, n)}
     return kind_class(**({"kind": kind, "width": 16, "depth": 8} | known))
+
+
+def shape(kind):
+    """Of an example: a vector, or a small image."""
+    return (4, 4, 2) if KINDS[kind].images else (5,)
+
+
+def pixels(kind):
+    """How many of them a hidden layer has, at stride 1."""
+    return 16 if KINDS[kind].images else 1
+
+
+def examples(kind, count):
+    """Inputs on the sphere, in float64."""
+    x = np.random.default_rng(0).standard_normal((count, *shape(kind)))
+    rows = x.reshape(count, -1)
+    rows *= (rows.shape[1] / np.sum(rows**2, 1, keepdims=True)) ** 0.5
+    return x
 
 
 class Quiet(Console):
@@ -53,9 +78,11 @@ def test_counts_are_those_of_the_network(kind, bias_std):
     """Parameters to the last one; activations are width times depth of one example."""
     m = model(kind, bias_std=bias_std)
     net = family(kind).network(m, 3)
-    variables = jax.eval_shape(net.init, jax.random.key(0), jnp.ones((1, 5)))
+    x = jnp.ones((1, *shape(kind)))
+    variables = jax.eval_shape(net.init, jax.random.key(0), x)
     found = sum(leaf.size for leaf in jax.tree.leaves(variables["params"]))
-    assert family(kind).counts(m, 5, 3) == Counts(found, 16 * 8)
+    told = family(kind).counts(m, shape(kind), 3)
+    assert told == Counts(found, 16 * 8 * pixels(kind))
 
 
 @each
@@ -64,7 +91,7 @@ def test_the_program_does_not_grow_with_depth(kind):
 
     def length(depth):
         net = family(kind).network(model(kind, depth=depth), 3)
-        x = jnp.ones((2, 5))
+        x = jnp.ones((2, *shape(kind)))
         variables = jax.eval_shape(net.init, jax.random.key(0), x)
         return len(str(jax.make_jaxpr(net.apply)(variables, x)).splitlines())
 
@@ -79,8 +106,7 @@ def test_kernel_is_the_mean_of_empirical_ones(kind):
     """
     m = model(kind, width=64, depth=3, **FIXED)
     net = family(kind).network(m, 1)
-    x = np.random.default_rng(0).standard_normal((2, 8))
-    x *= (8 / np.sum(x**2, 1, keepdims=True)) ** 0.5
+    x = examples(kind, 2)
 
     def ntk(key):
         variables = net.init(key, jnp.asarray(x, jnp.float32))
@@ -104,6 +130,10 @@ def test_sampler_draws_what_real_weights_give(kind):
     """Mean log-norm of those alive, within 4 standard errors; one layer less is not."""
     m = model(kind, width=8, depth=8, **FIXED)
     net = family(kind).network(m, 1)
+    if isinstance(family(kind).layer_law(m, 8), NoLaw):
+        with pytest.raises(UserError, match=f"model={type(net).__name__}: "):
+            describe(net)  # it has no sampler either, and says so
+        return
     moments = LayerSampler(net).moments(jax.random.key(0), 20_000).log_norm
     real = layers_with_weights(jax.random.key(1), 4000, net).log_norm
     real = np.asarray(real)[np.isfinite(real).all(1)][:, [-1, -2]]
@@ -116,10 +146,16 @@ def test_sampler_draws_what_real_weights_give(kind):
 def test_law_is_that_of_the_sampler(kind):
     """Variance of the log-norm, to O(1/n) of itself; that of half the depth is not."""
     m = model(kind, width=128, depth=64, **FIXED)
-    net = family(kind).network(m, 1)
+    net, law = family(kind).network(m, 1), family(kind).layer_law(m, 64)
+    if isinstance(law, NoLaw):
+        asked = (
+            family(kind).norm_laws(m, 1),
+            family(kind).width_law(m, np.arange(3)),
+            family(kind).variables(m, [128], 64),
+        )
+        assert law.reason and all(one == law for one in asked)
+        return
     moments = LayerSampler(net).moments(jax.random.key(2), 20_000).log_norm
-    law = family(kind).layer_law(m, 64)
-    assert not isinstance(law, NoLaw)
     allowed = 4 * moments.var_se[-1] + 10 / 128 * moments.var[-1]
     assert abs(law.log_norm_var[-1] - moments.var[-1]) < allowed
     assert abs(law.log_norm_var[32] - moments.var[-1]) > 2 * allowed
@@ -141,9 +177,13 @@ def test_weights_agree_with_the_network(kind):
     """alpha and lam of the settings are those that the network multiplies by."""
     for settings in (FIXED, {"c": 0.7, "exponent": 0.3, "normalized": True}, {}):
         m = model(kind, **settings)
-        _, scales = describe(family(kind).network(m, 1))
+        net = family(kind).network(m, 1)
+        branch = getattr(net, "branch", BranchScaling.fixed(0.0, 1.0))
+        found = dict(
+            zip(("alpha", "lam"), branch.at_depth(8, jnp.float64), strict=True)
+        )
         for name, value in family(kind).weights(m).items():
-            np.testing.assert_allclose(getattr(scales, name), value, rtol=1e-6)
+            np.testing.assert_allclose(found[name], value, rtol=1e-6)
         assert family(kind).formula(m).startswith("z' = ")
 
 
@@ -180,8 +220,40 @@ def test_simulates_and_reports(kind, tmp_path):
         "wandb.mode": "disabled",
     }
     config = validate_simulation(override(SimulateConfig(), given))
+    law = family(kind).norm_laws(config.model, config.n_out)
+    if isinstance(law, NoLaw):
+        with pytest.raises(UserError, match=law.reason[:30]):
+            simulate(config, Quiet())
+        return
     summary = simulate(config, Quiet())
     assert summary["status"] == "done" and (tmp_path / "run/report.html").exists()
+
+
+def test_a_sweep_over_all_kinds(tmp_path):
+    """Every kind is a point, and the report has them all; no law of another's."""
+    text = yaml.safe_dump(
+        {
+            "program": "scripts/train.py",
+            "method": "grid",
+            "parameters": {
+                "model.kind": {"values": list(KINDS)},
+                "model.c": {"value": 0.5},
+                **{k: {"value": v} for k, v in TINY.items()},
+            },
+        }
+    )
+    (tmp_path / "sweep.yaml").write_text(text)
+    command = [sys.executable, "scripts/sweep.py", str(tmp_path / "sweep.yaml")]
+    command += ["--dir", str(tmp_path / "map")]
+    root = Path(__file__).resolve().parents[2]
+    done = subprocess.run(command, cwd=root, capture_output=True, text=True)
+    assert done.returncode == 0, done.stdout + done.stderr
+    assert f"{len(KINDS)} of {len(KINDS)} points done" in done.stdout
+    gathered = gather([tmp_path / "map"])
+    assert gathered.varied == ["model.kind"] and not gathered.problems
+    write_sweep_report(gathered, tmp_path / "report", {"question": "?"}, {}, {})
+    page = (tmp_path / "report" / "report.html").read_text()
+    assert all(kind in page for kind in KINDS)
 
 
 class Toy(nn.Module):
@@ -209,8 +281,8 @@ class ToyFamily(Family):
     def arrange(self, x):
         return x.reshape(len(x), -1)
 
-    def counts(self, m, n_in, n_out):
-        return Counts(m.width * (n_in + n_out + 1) + n_out, m.width)
+    def counts(self, m, shape, n_out):
+        return Counts(m.width * (math.prod(shape) + n_out + 1) + n_out, m.width)
 
     def formula(self, m):
         return "f = V sin(W x)"

@@ -79,7 +79,7 @@ def test_a_simulation_is_drawn_again(old):
 
 
 def test_a_sweep_is_read_and_goes_on(old):
-    """Two points of the fully connected network were one; a lost point is made again."""
+    """Two points of the mlp were one; a point that was lost is made again."""
     gathered = gather([old / "sweep"])
     assert len(gathered.runs) == 3
     ((_, reason),) = gathered.problems

@@ -49,5 +49,5 @@ def test_estimate_is_what_the_compiler_says(shape, optimizer, seed_axis, monkeyp
     # theta_0, both states before the step, the displacements after it, what is made.
     needed = size(predictors["finite"].initial) + size(states)
     needed += asked.output_size_in_bytes + asked.temp_size_in_bytes
-    told = training_bytes(config, 16, 4)
+    told = training_bytes(config, (16,), 4)
     assert 0.9 * needed < told < 1.3 * needed, told / needed
