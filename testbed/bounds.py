@@ -35,7 +35,7 @@ class Bound:
 _INDEX = 2**31 - 1
 _COUNTED = "the largest index of 32 bits"
 _SEED = "a seed has 32 bits"
-_FLOAT32 = "its square must stay within float32"
+SQUARED = "its square must stay within float32"
 _ANY_FLOAT32 = "it must stay within float32"
 _SIZES = {
     "data.train_size": 2,
@@ -61,12 +61,8 @@ BOUNDS: dict[str, Bound] = {
     **{n: Bound(0, 2**32 - 1, _SEED) for n in ("data.seed", "train.seed", "seed")},
     "measure.times": Bound(1, 10_000, "each recorded time has a file of its own"),
     "model.ratio": Bound(0, float(_INDEX), "depth = ratio * width is counted", True),
-    "model.c": Bound(None, 1e18, _FLOAT32),
-    "model.alpha": Bound(None, 1e18, _FLOAT32),
-    "model.lam": Bound(None, 1e18, _FLOAT32),
-    "model.bias_std": Bound(0, 1e18, _FLOAT32),
-    "model.exponent": Bound(None, 100, "d^-exponent would leave float64"),
-    "data.noise": Bound(0, 1e18, _FLOAT32),
+    "model.bias_std": Bound(0, 1e18, SQUARED),
+    "data.noise": Bound(0, 1e18, SQUARED),
     "train.momentum": Bound(0, 1, "at 1 nothing is forgotten"),
     "train.lr": Bound(0, 1e30, _ANY_FLOAT32, True),
     "train.lr_fraction": Bound(0, 1e6, "above 1 networks diverge", True),
@@ -82,7 +78,7 @@ BOUNDS: dict[str, Bound] = {
     "cpus": Bound(1, 4096, "of one machine"),
     "throttle": Bound(1, 100_000, "jobs of an array"),
 }
-"""Of each setting and option that is a number."""
+"""Of each setting and option that is a number; `testbed.kinds` adds those of a kind."""
 
 MOST_CLASSES = 10_000
 _MOST_TEXT = 128

@@ -126,8 +126,9 @@ def _walk(config: type) -> Iterator[tuple[str, Any]]:
             continue
         _, classes = _chosen(config).get(name, ("", {}))
         for one in dict.fromkeys((kind, *classes.values())):
-            for inner, inner_kind in get_type_hints(one).items():
-                yield f"{name}.{inner}", inner_kind
+            hints = get_type_hints(one)
+            for inner in _names(one):
+                yield f"{name}.{inner}", hints[inner]
 
 
 def _field_types(config: type) -> dict[str, Any]:

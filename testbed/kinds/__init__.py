@@ -6,6 +6,7 @@ A kind is a file here, a file of `testbed.families`, and a name in `common.Kind`
 import importlib
 from typing import get_args
 
+from testbed.bounds import BOUNDS
 from testbed.kinds.common import Kind, ModelConfig
 
 KINDS: dict[str, type[ModelConfig]] = {
@@ -13,6 +14,9 @@ KINDS: dict[str, type[ModelConfig]] = {
     for name in get_args(Kind)
 }
 """Values of `model.kind`, with the class of their settings."""
+
+for _one in KINDS.values():
+    BOUNDS.update(_one.bounds)
 
 
 def lacks(kind: object, name: str) -> bool:

@@ -2,9 +2,10 @@
 
 import dataclasses
 import math
-from typing import Literal
+from collections.abc import Mapping
+from typing import ClassVar, Literal
 
-from testbed.bounds import BOUNDS
+from testbed.bounds import SQUARED, Bound
 from testbed.errors import UserError
 from testbed.kinds.common import ModelConfig, Needs
 
@@ -12,6 +13,11 @@ from testbed.kinds.common import ModelConfig, Needs
 @dataclasses.dataclass(frozen=True)
 class BranchConfig(ModelConfig):
     """A residual network."""
+
+    bounds: ClassVar[Mapping[str, Bound]] = {
+        **{f"model.{n}": Bound(None, 1e18, SQUARED) for n in ("c", "alpha", "lam")},
+        "model.exponent": Bound(None, 100, "d^-exponent would leave float64"),
+    }
 
     branch: Literal["depth_scaled", "fixed"] = "depth_scaled"
     """depth_scaled: lam = c d^-exponent; fixed: alpha and lam as given."""
@@ -57,7 +63,7 @@ class BranchConfig(ModelConfig):
             _, lam = dataclasses.replace(self, normalized=False).branch_weights()
         except OverflowError:
             lam = math.inf
-        limit = BOUNDS["model.lam"].most
+        limit = self.bounds["model.lam"].most
         if not abs(lam) <= limit:
             rule = f"gives lam = c d^-exponent beyond {limit:g} at depth {depth}"
             raise UserError("model.exponent", self.exponent, rule, "e.g. 0.5")

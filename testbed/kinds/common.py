@@ -1,7 +1,10 @@
 """What models of all kinds have, and the names of the kinds."""
 
 import dataclasses
+from collections.abc import Mapping
 from typing import ClassVar, Literal
+
+from testbed.bounds import Bound
 
 Kind = Literal["mlp", "resnet", "balanced"]
 """Values of `model.kind`: each a file here, with its settings, and one in families/."""
@@ -18,6 +21,8 @@ class ModelConfig:
 
     images: ClassVar[bool] = False
     """Whether networks of the kind take images; the others take vectors."""
+    bounds: ClassVar[Mapping[str, Bound]] = {}
+    """Of the numbers among the settings that not every kind has, by dotted name."""
 
     kind: Kind = "balanced"
     """The family of networks; each has settings of its own."""

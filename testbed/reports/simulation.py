@@ -279,7 +279,9 @@ _WORDS = (
 def _settings(config: SimulateConfig) -> str:
     flat = flatten(config)
     rows = [(k, str(v)) for k, v in flat.items()]
-    default = flatten(override(SimulateConfig(), {"model.kind": config.model.kind}))
+    base = SimulateConfig()
+    default = flatten(override(base, {"model.kind": config.model.kind}))
+    default["model.kind"] = base.model.kind
     changed = [
         f"--{k}={v}"
         for k, v in flat.items()

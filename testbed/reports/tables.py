@@ -103,7 +103,7 @@ def changed_settings(record: Record) -> dict[str, Any]:
     """{dotted name: value} of the settings that are not the defaults."""
     kind = {"model.kind": record.config["model.kind"]}
     base = override(Config(), kind | {"model.depth": DEFAULT_DEPTH})
-    default = flatten(base)
+    default = {**flatten(base), "model.kind": Config().model.kind}
     return {k: v for k, v in _settings(record).items() if v != default[k]}
 
 

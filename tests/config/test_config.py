@@ -1,12 +1,17 @@
 import dataclasses
+import inspect
 import json
+import pickle
 import runpy
+import subprocess
+import sys
 from pathlib import Path
 
 import hypothesis.strategies as st
 import pytest
 from hypothesis import given, settings
 
+import testbed.config
 from testbed.cli import parse
 from testbed.commands import SIMULATE
 from testbed.config import (
@@ -17,6 +22,7 @@ from testbed.config import (
     preset,
 )
 from testbed.errors import UserError
+from testbed.kinds import KINDS
 from testbed.settings import field_types, flatten, override
 from testbed.validation import (
     unused,
@@ -25,6 +31,7 @@ from testbed.validation import (
     validate_simulation,
 )
 
+ROOT = Path(__file__).resolve().parents[2]
 BAD = {
     "model.width=0": "model.width=0: must be at least 1",
     "model.depth=0": "model.depth=0: must be at least 1",
@@ -82,20 +89,68 @@ def test_a_ratio_replaces_a_presets_depth():
 
 
 def test_settings_without_effect_are_said():
-    """lam without branch=fixed, momentum with gd, branch settings with an mlp."""
+    """lam without branch=fixed, momentum with gd, outputs of real data."""
     assert unused(validate(parse([]))) == []
     for name in PRESETS:
         assert unused(validate(preset(name))) == []
     for argv, name in (
         (["--model.lam=0.4"], "model.lam=0.4 has no effect"),
         (["--train.momentum=0.5"], "train.momentum=0.5 has no effect"),
-        (["--model.kind=mlp", "--model.c=2"], "model.c=2.0 has no effect"),
         (["--data.n_out=3"], "data.n_out=3 has no effect"),
     ):
         (line,) = unused(validate(parse(argv)))
         assert line.startswith(name)
     fixed = ["--model.branch=fixed", "--model.lam=0.4"]
     assert unused(validate(parse(fixed))) == []
+
+
+def test_a_setting_that_the_kind_lacks(monkeypatch, recwarn):
+    """Refused with what has it; under a wandb agent left out with a line."""
+    told = "model.c=2: is no setting of model.kind=mlp; leave it out, or use model.kind"
+    mlp = ["--model.kind=mlp"]
+    for words in ([*mlp, "--model.c=2"], ["--model.c=2", *mlp]):
+        with pytest.raises(UserError, match=f"{told}=resnet or balanced"):
+            parse(words)
+    monkeypatch.setenv("WANDB_SWEEP_ID", "abc")
+    config = parse(["--model={'kind': 'mlp', 'c': 2, 'width': 8}", "--preset=smoke"])
+    assert not hasattr(config.model, "c") and config.model.width == 8
+    assert config.train.steps == 100
+    (line,) = recwarn.list
+    assert str(line.message) == "model.c is no setting of model.kind=mlp: left out"
+
+
+def test_one_name_has_one_type_and_meaning_in_all_kinds():
+    """What two kinds both have is declared once, by a class that both extend."""
+    declared = {}
+    for kind in KINDS.values():
+        names = {field.name for field in dataclasses.fields(kind)}
+        for base in kind.__mro__:
+            for name in names & set(base.__dict__.get("__annotations__", {})):
+                assert declared.setdefault(name, base) is base, name
+
+
+def test_changing_the_kind_keeps_what_both_have():
+    """Of a preset, too; and pickling gives the same config."""
+    base = override(SimulateConfig(), {"model.kind": "resnet", "model.width": 8})
+    assert (base.model.branch, base.model.alpha) == ("fixed", 0.5**0.5)
+    plain = override(base, {"model.kind": "mlp"})
+    assert type(plain.model) is KINDS["mlp"] and plain.model.width == 8
+    back = override(plain, {"model.kind": "balanced"})
+    assert type(back.model) is KINDS["balanced"] and back.model.alpha == 1.0
+    assert pickle.loads(pickle.dumps(back)) == back
+
+
+@pytest.mark.parametrize("kind", KINDS)
+def test_help_of_a_kind_has_its_settings_and_no_others(kind):
+    """With choices instead of STR."""
+    command = [sys.executable, "scripts/train.py", f"--model.kind={kind}", "--help"]
+    shown = subprocess.run(command, cwd=ROOT, capture_output=True, text=True)
+    assert shown.returncode == 0 and not shown.stderr
+    for name in {n for n in field_types(Config) if n.startswith("model.")}:
+        has = hasattr(KINDS[kind], name.partition(".")[2])
+        assert (f"--{name} " in shown.stdout) == has, name
+    assert "--model.head {linear,relu}" in shown.stdout
+    assert all(f"{one}," in shown.stdout for one in [*KINDS][:-1])
 
 
 def test_unknown_options_suggest_the_nearest():
@@ -163,26 +218,29 @@ def test_examples_of_the_help_have_lines_of_their_own(
 def test_every_field_has_a_help_text():
     """--help explains each option."""
     import ast
-    import inspect
 
-    import testbed.config
-
-    tree = ast.parse(inspect.getsource(testbed.config))
     explained = set()
-    for node in tree.body:
-        if isinstance(node, ast.ClassDef):
-            for item, after in zip(node.body, node.body[1:], strict=False):
-                is_text = isinstance(after, ast.Expr)
-                if isinstance(item, ast.AnnAssign) and is_text:
-                    explained.add((node.name, item.target.id))  # pyright: ignore
+    bases = {base for kind in KINDS.values() for base in kind.__mro__[:-1]}
+    for module in {testbed.config, *map(inspect.getmodule, bases)}:
+        for node in ast.parse(inspect.getsource(module)).body:
+            if isinstance(node, ast.ClassDef):
+                for item, after in zip(node.body, node.body[1:], strict=False):
+                    is_text = isinstance(after, ast.Expr)
+                    if isinstance(item, ast.AnnAssign) and is_text:
+                        explained.add((node.name, item.target.id))  # pyright: ignore
     for config in (Config(), SimulateConfig()):
         for group in dataclasses.fields(config):
             cls = type(getattr(config, group.name))
             if not dataclasses.is_dataclass(cls):  # a plain setting
                 assert (type(config).__name__, group.name) in explained
                 continue
+            names = [kind.__name__ for kind in cls.__mro__]
             for field in dataclasses.fields(cls):
-                assert (cls.__name__, field.name) in explained, field.name
+                assert any((n, field.name) in explained for n in names), field.name
+    for kind in KINDS.values():
+        names = [base.__name__ for base in kind.__mro__]
+        for field in dataclasses.fields(kind):
+            assert any((n, field.name) in explained for n in names), field.name
 
 
 NUMBERS = st.one_of(
