@@ -6,7 +6,7 @@ from typing import ClassVar, Literal
 
 from testbed.bounds import Bound
 
-Kind = Literal["mlp", "resnet", "balanced"]
+Kind = Literal["mlp", "resnet", "balanced", "conv_resnet", "balanced_conv_resnet"]
 """Values of `model.kind`: each a file here, with its settings, and one in families/."""
 
 Head = Literal["linear", "relu"]

@@ -1,0 +1,5 @@
+"""Settings of Balanced convolutional residual networks."""
+
+from testbed.kinds.convolution import ConvConfig
+
+SETTINGS = ConvConfig
