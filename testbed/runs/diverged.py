@@ -5,7 +5,7 @@ is observed of the two stops being finite.  From then on it is measured no more.
 """
 
 import warnings
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 import jax
@@ -86,19 +86,18 @@ class Diverged:
             blanked[who] = {k: self._nan(v) for k, v in seen[who].items()}
         return blanked
 
-    def only(self, seen: Mapping[str, Observation]) -> dict[str, Observation]:
-        """What was seen of the networks that are left."""
-        if self.alive.all():
-            return dict(seen)
-        left = dict(seen)
-        for who in TRAINED:
-            left[who] = {k: v[self.alive] for k, v in seen[who].items()}
-        return left
+    def row(
+        self, measure: Callable[..., Mapping[str, Any]], *ensembles: Any
+    ) -> dict[str, Any]:
+        """What `measure` says of the networks that are left, nan for the others.
 
-    def spread_out(self, row: Mapping[str, Any]) -> dict[str, Any]:
-        """A row of the networks that are left as one of all: nan for the others."""
+        Args:
+          measure: of `ensembles`; returns a number, or one a network, by name.
+          ensembles: trees of arrays (E, ...), of all networks.
+        """
         if self.alive.all():
-            return dict(row)
+            return dict(measure(*ensembles))
+        row = measure(*jax.tree.map(lambda v: np.asarray(v)[self.alive], ensembles))
         whole: dict[str, Any] = {}
         for name, value in row.items():
             whole[name] = value

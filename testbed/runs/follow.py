@@ -15,7 +15,7 @@ from testbed.dynamics import Linearized
 from testbed.runs.checkpoints import Checkpoints
 from testbed.runs.console import Console
 from testbed.runs.digests import RECORDED_WITHOUT, ROWS, Records
-from testbed.runs.diverged import Diverged
+from testbed.runs.diverged import TRAINED, Diverged
 from testbed.runs.experiment import Experiment
 from testbed.runs.folder import RunFolder, arrays_name
 from testbed.runs.parsing import Damaged
@@ -86,8 +86,11 @@ def follow(
             seen = networks.blank(seen)
             first = first or seen
             row = {"step": step, "t": t}
-            row |= _measure(experiment, networks, seen, first, previous, t)
-            row |= networks.spread_out(_movement(params, initial, networks))
+            before, kernel = previous or (None, None)
+            measure = partial(_measure, experiment, seen, first, before, t)
+            trained = [{who: obs[who] for who in TRAINED} for obs in (seen, first)]
+            moved = _MOVEMENT(params, initial)
+            row |= networks.row(measure, *trained, kernel, moved)
             if "kernel" in seen["finite"]:
                 previous = (t, seen["finite"]["kernel"])
             folder.write_arrays(arrays_name(step), _flat(seen))
@@ -201,18 +204,18 @@ def _unflat(arrays) -> dict[str, dict[str, np.ndarray]]:
     return seen
 
 
-def _measure(experiment, networks, seen, first, previous, t) -> dict[str, Any]:
-    """A row of the divergence table, over the networks that are left."""
-    if previous is not None:
-        previous = previous[0], previous[1][networks.alive]
-    left, start = networks.only(seen), networks.only(first)
-    row = divergence_row(experiment.targets, left, start, previous, t)
-    return networks.spread_out(row)
+def _measure(experiment, seen, first, before, t, left, start, kernel, moved):
+    """A row of the divergence table, and how far parameters are from where they began.
 
-
-def _movement(params, initial, networks) -> dict[str, np.ndarray]:
-    moved = _MOVEMENT(params, initial).items()
-    return {f"parameters/movement/{k}": np.asarray(v)[networks.alive] for k, v in moved}
+    `seen` and `first` are of all predictors, at t and at 0; `left` and `start` of the
+    networks that are left, as are `kernel`, measured last at the time `before`, and
+    `moved`.
+    """
+    previous = None if before is None else (before, kernel)
+    row = divergence_row(
+        experiment.targets, {**seen, **left}, {**first, **start}, previous, t
+    )
+    return row | {f"parameters/movement/{k}": np.asarray(v) for k, v in moved.items()}
 
 
 def _warn_of_instability(config: Config, experiment: Experiment) -> None:
