@@ -196,9 +196,9 @@ def card() -> dict:
     """What it runs on."""
     import jax
 
-    from testbed.runs.environment import describe
+    from testbed.runs.environment import surroundings
 
-    found = describe()
+    found = surroundings()
     names = ("jax", "jaxlib", "flax", "optax", "numpy")
     stats = jax.devices()[0].memory_stats() or {}
     return {

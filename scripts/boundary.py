@@ -16,7 +16,7 @@ def main() -> None:
     add = parser.add_argument
     add("--dir", type=Path, required=True, help="folder; started again, it goes on")
     # Of the plan what is not given is as it was in --dir, or as `Plan` has it.
-    add("--networks", help="which kinds: vanilla,balanced,depth_scaled")
+    add("--networks", help="of resnet,balanced,balanced_scaled")
     add("--widths", help="e.g. 8,16,32,64")
     add("--depths", help="LOW-HIGH, two depths a doubling")
     add("--measure", help="e.g. relative_distance")

@@ -29,10 +29,10 @@ from testbed.sweeps.boundary import Found, Plan, end_text, law_text
 from testbed.sweeps.gather import MEASURES
 
 _EXPECTED = {
-    "vanilla": "d* grows like n: with a fixed branch, corrections to the kernel go as "
+    "resnet": "d* grows like n: with a fixed branch, corrections to the kernel go as "
     "d/n",
-    "balanced": "d* grows like n, as for vanilla",
-    "depth_scaled": "no boundary that grows like n: corrections are O(1/n) at every "
+    "balanced": "d* grows like n, as for resnet",
+    "balanced_scaled": "no boundary that grows like n: corrections are O(1/n) at every "
     "depth",
 }
 _MEANING = {

@@ -11,7 +11,7 @@ from matplotlib.ticker import FixedLocator, FuncFormatter, MaxNLocator, NullLoca
 
 from testbed.reports import style
 from testbed.reports.captions import Caption
-from testbed.reports.record import Record, spread
+from testbed.reports.record import Record, extent
 
 
 @dataclasses.dataclass(frozen=True)
@@ -40,12 +40,12 @@ def page(
     )
     axes = figure.subplots(rows, columns, squeeze=False, **shared)
     figure.suptitle(
-        describe(record), x=0.012, ha="left", fontsize=8.5, color=style.FAINT
+        in_one_line(record), x=0.012, ha="left", fontsize=8.5, color=style.FAINT
     )
     return figure, axes
 
 
-def describe(record: Record) -> str:
+def in_one_line(record: Record) -> str:
     """The run in one line."""
     c = record.config
     networks = f"{record.seeds} networks" if record.seeds > 1 else "1 network"
@@ -106,7 +106,7 @@ class TimeAxis:
 
     def networks(self, ax: Axes, values: np.ndarray, **kind: Any) -> None:
         """Median over networks with a band from lowest to highest, of (T, E)."""
-        low, middle, high = spread(values)
+        low, middle, high = extent(values)
         if values.shape[1] > 1:
             self.band(ax, low, high, color=kind.get("color"))
         self.plot(ax, middle, **kind)

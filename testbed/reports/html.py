@@ -5,7 +5,7 @@ from html import escape
 
 from testbed.reports import tables
 from testbed.reports.captions import Caption
-from testbed.reports.drawing import Drawing, describe
+from testbed.reports.drawing import Drawing, in_one_line
 from testbed.reports.glossary import glossary
 from testbed.reports.page import document, image, mathematics, table
 from testbed.reports.record import Record
@@ -29,13 +29,13 @@ def render(
         ("environment", "Where it ran", _environment(record)),
         ("reproduce", "How to run it again", _reproduce(record)),
     ]
-    return document(describe(record), _head(record), sections)
+    return document(in_one_line(record), _head(record), sections)
 
 
 def _head(record: Record) -> str:
     reading = record.summary.get("reading")
     parts = ["<h1>Where does this network leave its kernel?</h1>"]
-    parts.append(f'<p class="note">{escape(describe(record))}</p>')
+    parts.append(f'<p class="note">{escape(in_one_line(record))}</p>')
     status = record.summary.get("status")
     if status == "failed":
         error = escape(str(record.summary.get("error") or "no reason was recorded"))

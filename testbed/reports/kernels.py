@@ -14,7 +14,7 @@ from testbed.reports.drawing import (
     page,
     positive,
 )
-from testbed.reports.record import Record, spread
+from testbed.reports.record import Record, extent
 
 _T, _0, _INF = r"\Theta_t", r"\Theta_0", r"\Theta_\infty"
 _NO_PROBES = "No kernels were measured (kernel.probes is 0)."
@@ -91,7 +91,7 @@ def spectrum(record: Record) -> Drawing:
     for place, color, line in lines[: 1 if first == last else 2]:
         values = _descending(_kernel(record, place))
         floor = values[:, :1] * len(index) * _rounding(_kernel(record, place))
-        low, middle, high = spread(np.where(values > floor, values, np.nan).T)
+        low, middle, high = extent(np.where(values > floor, values, np.nan).T)
         label = f"at t = {record.times[place]:.3g}"
         kind = {"color": color, "linestyle": line, "label": label}
         _spectral_line(axes[0], index, low, middle, high, **kind)

@@ -18,7 +18,7 @@ from testbed.reports.drawing import (
     page,
     positive,
 )
-from testbed.reports.record import Record, spread
+from testbed.reports.record import Record, extent
 from testbed.settings import fitting, override
 
 GROUPS = {"input": "#E69F00", "blocks": style.FINITE, "head": "#CC79A7"}
@@ -123,7 +123,7 @@ def _gradient_norms(ax: Axes, record: Record, moments) -> None:
         norms = record.known(place, "finite/layers/gradient_norm")
         if norms is None or not (norms > 0).any():
             continue
-        low, middle, high = spread(positive(norms).T)
+        low, middle, high = extent(positive(norms).T)
         block = np.arange(1, len(middle) + 1)
         marker = "o" if len(block) == 1 else None
         ax.plot(block, middle, label=label, marker=marker, **kind)

@@ -14,7 +14,7 @@ from testbed.reports.drawing import (
     page,
     positive,
 )
-from testbed.reports.record import Record, spread
+from testbed.reports.record import Record, extent
 
 _FOLLOWED = 6  # examples in the figure of single outputs
 _DRAWN = 30  # networks drawn as single lines, at most
@@ -77,7 +77,7 @@ def distances(record: Record) -> Drawing:
                         thin = {"linewidth": 0.7, "alpha": 0.7}
                         axis.plot(ax, seed, **kind, **thin)
                 label = f"{one} to {'infinite mean' if row else other}"
-                axis.plot(ax, spread(values)[1], label=label, **kind)
+                axis.plot(ax, extent(values)[1], label=label, **kind)
             if row == 0:
                 _mark_departures(ax, record, split)
             else:

@@ -171,7 +171,7 @@ def _check(folder: RunFolder, name: str) -> None:
         raise Damaged(folder.path / name, "it is missing") from None
 
 
-def spread(values: np.ndarray) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+def extent(values: np.ndarray) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
     """Lowest, median and highest over networks, (T, E) -> three (T,); nan is left out.
 
     A time at which all are nan gives nan.

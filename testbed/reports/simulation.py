@@ -102,7 +102,7 @@ def _axes(columns: int, rows: int, height: float, title: str):
     return figure, axes
 
 
-def _describe(config: SimulateConfig) -> str:
+def _in_one_line(config: SimulateConfig) -> str:
     m = config.model
     assert m.depth is not None
     size = f"depth {m.depth} (d/n = {m.depth / m.width:.3g})"
@@ -114,7 +114,7 @@ def _describe(config: SimulateConfig) -> str:
 def _density(config: SimulateConfig, folder: RunFolder, rows):
     m = config.model
     assert m.depth is not None
-    figure, axes = _axes(2, 2, 6.2, _describe(config))
+    figure, axes = _axes(2, 2, 6.2, _in_one_line(config))
     laws = required(family(m.kind).norm_laws(m, config.n_out), m.kind)
     arrays = folder.read_arrays("histograms.npz")
     for column, (name, label) in enumerate(LABELS.items()):
@@ -158,7 +158,7 @@ def _coarse(edges: np.ndarray, counts: np.ndarray, bins: int = 70):
 
 
 def _layers(config: SimulateConfig, folder: RunFolder, rows):
-    figure, axes = _axes(2, 1, 3.6, _describe(config))
+    figure, axes = _axes(2, 1, 3.6, _in_one_line(config))
     layer = np.array([row["layer"] for row in rows])
     for ax, (what, label) in zip(
         axes[0], (("mean", "mean"), ("var", "variance")), strict=True
@@ -179,7 +179,7 @@ def _layers(config: SimulateConfig, folder: RunFolder, rows):
 
 
 def _activity(config: SimulateConfig, folder: RunFolder, rows):
-    figure, axes = _axes(2, 1, 3.6, _describe(config))
+    figure, axes = _axes(2, 1, 3.6, _in_one_line(config))
     layer = np.array([row["layer"] for row in rows])
     n = config.model.width
     for ax, (name, label) in zip(
@@ -209,7 +209,7 @@ def _activity(config: SimulateConfig, folder: RunFolder, rows):
 def _page(config, folder: RunFolder, summary, pictures) -> str:
     head = (
         "<h1>Which law do these networks follow at initialization?</h1>"
-        f'<p class="note">{escape(_describe(config))}</p>'
+        f'<p class="note">{escape(_in_one_line(config))}</p>'
         f'<p class="reading">{escape(summary["reading"])}</p>'
     )
     figures = "".join(
@@ -218,7 +218,7 @@ def _page(config, folder: RunFolder, summary, pictures) -> str:
         for i, (name, png) in enumerate(pictures.items(), 1)
     )
     return document(
-        _describe(config),
+        _in_one_line(config),
         head,
         [
             ("result", "Result", _results(summary)),

@@ -9,7 +9,7 @@ import numpy as np
 from testbed.config import DEFAULT_DEPTH, Config
 from testbed.divergence import Departure
 from testbed.reports.departures import SPLITS, departures
-from testbed.reports.record import Record, spread
+from testbed.reports.record import Record, extent
 from testbed.settings import fitting, flatten, override
 
 Row = tuple[str, ...]
@@ -155,7 +155,7 @@ def _cell(record: Record, name: str, form: str) -> str:
     """Median and range over networks of a metric's last value; "" without one."""
     if name not in record.metrics or np.isnan(record.metrics[name]).all():
         return ""
-    low, middle, high = (float(v[0]) for v in spread(record.metrics[name][-1:]))
+    low, middle, high = (float(v[0]) for v in extent(record.metrics[name][-1:]))
     text = _number(middle, form)
     if low < high:
         text += f" [{_number(low, form)}, {_number(high, form)}]"

@@ -67,7 +67,7 @@ class Reproduction:
 FIELDS = ("Question", "Source", "Parameters", "Quick", "Expected", "Time")
 
 
-def describe(name: str) -> tuple[str, dict[str, str]]:
+def header_of(name: str) -> tuple[str, dict[str, str]]:
     """Title and header fields of the reproduction called `name`.
 
     Raises:
@@ -96,7 +96,7 @@ def reproduce(name: str, quick: bool, folder: Path) -> Reproduction:
     """
     from matplotlib.backends.backend_agg import FigureCanvasAgg
 
-    title, header = describe(name)
+    title, header = header_of(name)
     small = header.pop("Quick")
     if quick:  # what it does not name is as in the full variant
         full = header["Parameters"].removesuffix(".")

@@ -7,7 +7,7 @@ from rich.table import Table
 from testbed.bounds import check_path
 from testbed.errors import RunError, check_name
 from testbed.numerics import use_float64
-from testbed.reproduce.registry import NAMES, Reproduction, describe, kept, reproduce
+from testbed.reproduce.registry import NAMES, Reproduction, header_of, kept, reproduce
 from testbed.reproduce.write import write_page
 from testbed.runs.console import Console
 from testbed.surroundings import check_device
@@ -19,7 +19,7 @@ def show_list() -> None:
     for column in ("name", "what it shows", "time"):
         table.add_column(column, no_wrap=column == "name")
     for name in NAMES:
-        title, header = describe(name)
+        title, header = header_of(name)
         table.add_row(name, title, header.get("Time", ""))
     Console().print(table)
 

@@ -26,7 +26,7 @@ PACKAGES = (
 )
 
 
-def describe() -> dict[str, Any]:
+def surroundings() -> dict[str, Any]:
     """Returns versions, git commit (with whether files differ from it) and device."""
     versions = {}
     for name in PACKAGES:

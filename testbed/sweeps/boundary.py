@@ -17,11 +17,14 @@ from testbed.validation import validate
 HALF = 0.5**0.5
 _FIXED = {"model.branch": "fixed", "model.alpha": HALF, "model.lam": HALF}
 NETWORKS: dict[str, dict[str, Any]] = {
-    "vanilla": {"model.kind": "resnet", **_FIXED},
+    "resnet": {"model.kind": "resnet", **_FIXED},
     "balanced": {"model.kind": "balanced", **_FIXED},
-    "depth_scaled": {"model.kind": "balanced", "model.branch": "depth_scaled"},
+    "balanced_scaled": {"model.kind": "balanced", "model.branch": "depth_scaled"},
 }
-"""What --networks may name."""
+"""What --networks may name: kinds with a fixed branch, alpha = lam = 1/sqrt(2), and one
+whose branch is scaled with depth."""
+
+_ONCE = {"vanilla": "resnet", "depth_scaled": "balanced_scaled"}
 
 MOST_RUNS = 20_000
 """Runs that a search may ask for: each is looked up before it begins."""
@@ -151,7 +154,7 @@ class Found:
     failed: Mapping[int, str]
 
 
-def describe(b: Boundary) -> str:
+def in_words(b: Boundary) -> str:
     """A boundary in a few words, with what is wrong with it."""
     size = f"{b.depths} depths, {b.seeds} networks"
     if math.isnan(b.star):
@@ -183,6 +186,11 @@ def law_text(one: Found) -> str:
     return f"d* ~ n^{one.law.exponent:.2f} (95 %: {low:.2f} to {high:.2f})"
 
 
+def todays_names(networks: Sequence[str]) -> tuple[str, ...]:
+    """Names of networks, each once; those of older versions as they are called now."""
+    return tuple(dict.fromkeys(_ONCE.get(name, name) for name in networks))
+
+
 def plan_of(
     base: Plan,
     networks: str | None = None,
@@ -191,7 +199,7 @@ def plan_of(
     settings: Sequence[str] | None = None,
     **rest: Any,
 ) -> Plan:
-    """`base` with what is given: "vanilla,balanced", "8,16", "1-256", ["a.b=c"].
+    """`base` with what is given: "resnet,balanced", "8,16", "1-256", ["a.b=c"].
 
     Raises:
       UserError: a text that cannot be read, or a plan that cannot be carried out.
@@ -199,7 +207,7 @@ def plan_of(
     given = dict(rest)
     if networks is not None:
         names = [part.strip() for part in networks.split(",")]
-        given["networks"] = tuple(dict.fromkeys(names))
+        given["networks"] = todays_names(names)
     if widths is not None:
         sizes = [part.strip() for part in widths.split(",") if part.strip()]
         read = {count_of(size) for size in sizes}

@@ -10,7 +10,7 @@ from testbed.runs.folder import RunFolder
 from testbed.runs.parsing import Damaged
 from testbed.runs.stored import identity
 from testbed.settings import flatten
-from testbed.sweeps.boundary import Plan, plan_of
+from testbed.sweeps.boundary import Plan, plan_of, todays_names
 from testbed.sweeps.queue.store import accidents
 
 
@@ -32,6 +32,7 @@ def plan_in(path: Path, given: Mapping[str, Any]) -> Plan:
     try:
         stored: dict[str, Any] = RunFolder(path).read_json("plan.json") or {}
         lists = {name: tuple(stored[name]) for name in ("networks", "widths", "depths")}
+        lists["networks"] = todays_names(lists["networks"])
         values: dict[str, Any] = stored | lists
         kept = Plan(**values)
         kept.check()

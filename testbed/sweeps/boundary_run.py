@@ -11,7 +11,7 @@ from testbed.bounds import check_bounds, check_path
 from testbed.errors import RunError, UserError
 from testbed.runs.console import Console, duration
 from testbed.surroundings import check_elsewhere
-from testbed.sweeps.boundary import Found, Plan, describe, law_text
+from testbed.sweeps.boundary import Found, Plan, in_words, law_text
 from testbed.sweeps.boundary_cost import Forecast
 from testbed.sweeps.boundary_folder import keep_plan, plan_in
 from testbed.sweeps.boundary_search import Search, begin, find, runs_below
@@ -23,7 +23,7 @@ Write = Callable[[Plan, Sequence[Found], Path], Path]
 
 
 def run(options: argparse.Namespace, write: Write) -> None:
-    """Searches the boundary that the arguments describe.
+    """Searches the boundary that the arguments in_words.
 
     Args:
       options: of scripts/boundary.py; None where one of the plan is not given.
@@ -70,7 +70,7 @@ def run(options: argparse.Namespace, write: Write) -> None:
     console.print("")
     for one in found:
         for width, boundary in zip(one.widths, one.boundaries, strict=True):
-            console.print(f"{one.name}, width {width}: {describe(boundary)}")
+            console.print(f"{one.name}, width {width}: {in_words(boundary)}")
         console.print(f"{one.name}: {law_text(one)}")
     console.print(f"Report: {page}")
     failed = [

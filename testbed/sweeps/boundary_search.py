@@ -27,7 +27,7 @@ from testbed.runs.folder import RunFolder
 from testbed.runs.parsing import Damaged
 from testbed.runs.stored import identity
 from testbed.settings import flatten
-from testbed.sweeps.boundary import Found, Plan, describe
+from testbed.sweeps.boundary import Found, Plan, in_words
 from testbed.sweeps.boundary_cost import Forecast
 from testbed.sweeps.gather import gather
 
@@ -113,7 +113,7 @@ def find(
             step = search(one.measured, **plan.options)
             if isinstance(step, Boundary):
                 one.boundary = step
-                say(f"{who}: {describe(step)}")
+                say(f"{who}: {in_words(step)}")
                 continue
             left = forecast.left(searches)
             say(

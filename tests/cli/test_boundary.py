@@ -220,7 +220,7 @@ def test_what_failed_is_told_at_the_end(boundary, made_up, tmp_path):
 @pytest.mark.parametrize(
     ("args", "message"),
     [
-        (["--networks=vanila"], "did you mean 'vanilla'?"),
+        (["--networks=resnett"], "did you mean 'resnet'?"),
         (["--measure=drift"], "did you mean 'kernel_drift'?"),
         (["--threshold=0"], "threshold=0.0: must be positive"),
         (["--widths=a"], "widths=a: must be numbers"),

@@ -16,11 +16,15 @@ import pytest
 from testbed.cli import parse
 from testbed.commands import SIMULATE
 from testbed.config import SimulateConfig
+from testbed.errors import UserError
 from testbed.programs import train
 from testbed.reports import write_report
 from testbed.reports.simulation import write_simulation_report
 from testbed.runs.console import Console
+from testbed.runs.folder import RunFolder
 from testbed.runs.stored import read_config
+from testbed.sweeps.boundary import Plan
+from testbed.sweeps.boundary_folder import keep_plan, plan_in
 from testbed.sweeps.gather import gather
 from testbed.sweeps.queue.store import open_store
 from testbed.validation import validate
@@ -97,3 +101,18 @@ def test_a_sweep_is_read_and_goes_on(old):
     assert done.returncode == 0, done.stderr
     assert "model.kind=mlp has no model.alpha, model.branch: left out" in done.stdout
     assert "(2 done)" in done.stdout and "3 of 3 points done" in done.stdout
+
+
+def test_a_boundary_knows_its_networks_by_their_old_names(tmp_path):
+    """Those of plan.json, and those of --networks."""
+    keep_plan(Plan(networks=("resnet", "balanced", "balanced_scaled")), tmp_path)
+    path = tmp_path / "plan.json"
+    stored = json.loads(path.read_text())
+    stored = {name: value for name, value in stored.items() if name != "sha256"}
+    stored["networks"] = ["vanilla", "balanced", "depth_scaled"]
+    RunFolder(tmp_path).write_json("plan.json", stored)
+    for given in ({}, {"networks": "vanilla,balanced,depth_scaled"}):
+        plan = plan_in(tmp_path, given)
+        assert plan.networks == ("resnet", "balanced", "balanced_scaled")
+    with pytest.raises(UserError, match="belongs to another boundary"):
+        plan_in(tmp_path, {"networks": "resnet"})

@@ -18,7 +18,7 @@ from testbed.reports.page import mathematics
 from testbed.reproduce import registry
 from testbed.reproduce.canvas import canvas, histogram
 from testbed.reproduce.claim import Result, above, below, close
-from testbed.reproduce.registry import FIELDS, NAMES, describe, reproduce
+from testbed.reproduce.registry import FIELDS, NAMES, header_of, reproduce
 from testbed.reproduce.run import run, show_list
 from testbed.reproduce.write import write_page
 
@@ -56,7 +56,7 @@ def test_every_quick_variant_holds_its_claims(small, name):
 @pytest.mark.parametrize("name", NAMES)
 def test_every_figure_says_what_it_asks(name):
     """A title in one line, and question, source, parameters, expected result, time."""
-    title, header = describe(name)
+    title, header = header_of(name)
     assert title.endswith(".") and len(title) <= 88
     assert set(header) == set(FIELDS), name
     assert all(len(text) > 5 for text in header.values())
@@ -91,7 +91,7 @@ def test_the_page_has_every_figure_and_claim(small):
         shown = 0 if field == "Quick" else len(done)
         assert html.count(f"<strong>{field}.</strong>") == shown
     for one in done:  # the sizes that were drawn come first
-        quick = describe(one.name)[1]["Quick"]
+        quick = header_of(one.name)[1]["Quick"]
         assert f"<strong>Parameters.</strong> {mathematics(quick)} (--quick;" in html
     assert ">fail<" not in html and "http" not in html.split("<body")[0]
 
@@ -167,7 +167,7 @@ def failing(monkeypatch):
 
 def test_headers_are_read_over_lines(failing):
     """Continuation lines join; a colon inside of a field starts no other."""
-    title, header = describe("any")
+    title, header = header_of("any")
     assert title == "A figure <for> a test."
     assert header["Question"] == "is it kept whole?"
     assert header["Parameters"] == "none: at all."

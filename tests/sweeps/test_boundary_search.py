@@ -17,7 +17,7 @@ from testbed.reports.boundary import record, write_boundary
 from testbed.runs.console import duration
 from testbed.runs.digests import plain
 from testbed.settings import flatten
-from testbed.sweeps.boundary import Plan, describe, plan_of
+from testbed.sweeps.boundary import Plan, in_words, plan_of
 from testbed.sweeps.boundary_cost import Forecast, pace
 from testbed.sweeps.boundary_search import begin, digest, find, runs_below, values
 from testbed.sweeps.boundary_workers import Workers, train
@@ -421,14 +421,14 @@ def test_nothing_is_lost_in_boundary_json(tmp_path):
     assert low < 0.02 < high and levels[4]["networks"] == 4
     assert stored["laws"][0]["exponent"] == "unknown" and stored["laws"][0]["reason"]
     assert "2 &gt; 4" in page and "1, 2, 4, 8, 16" in page
-    texts = [describe(b) for b in found[0].boundaries]
+    texts = [in_words(b) for b in found[0].boundaries]
     assert "nothing known at depth 1, 2, 4, 8, 16" in texts[2]
     assert "depth 2 is further than depth 4" in texts[3]
 
 
 def test_the_page_explains_itself(tmp_path):
     """Formulas, meaning, how many networks, expectation and law are on the page."""
-    names = ("vanilla", "balanced", "depth_scaled")
+    names = ("resnet", "balanced", "balanced_scaled")
     plan = plan_with(networks=names, widths=(8, 16, 32))
 
     def outcome(config, folder):
