@@ -9,7 +9,7 @@ from models.conv_resnet import BalancedConvResNet, ConvResNet
 from models.mlp import MLP
 from models.resnet import BalancedResNet, ResNet
 from models.scaling import BranchScaling
-from models.statistics import layer_statistics
+from models.statistics import block_norms, layer_statistics
 
 __all__ = [
     "MLP",
@@ -18,5 +18,6 @@ __all__ = [
     "BranchScaling",
     "ConvResNet",
     "ResNet",
+    "block_norms",
     "layer_statistics",
 ]

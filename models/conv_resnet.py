@@ -119,6 +119,17 @@ class ConvResNet(nn.Module):
 
     signed: ClassVar[bool] = False
 
+    @staticmethod
+    def stages(blocks: Any) -> list[Any]:
+        """Parts of the group ``blocks`` in order, each with an axis of its blocks."""
+        found = []
+        for i in range(len(blocks)):
+            if (down := blocks.get(f"down_{i}")) is not None:
+                found.append(jax.tree.map(lambda leaf: leaf[None], down))
+            if f"stage_{i}" in blocks:
+                found.append(blocks[f"stage_{i}"])
+        return found
+
     @nn.compact
     def __call__(self, x: jax.Array) -> jax.Array:
         """Maps (N, H, W, C) to (N, out_features), or one (H, W, C) to (out_features,).

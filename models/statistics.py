@@ -31,6 +31,21 @@ def layer_statistics(
     return blocks
 
 
+def block_norms(net: nn.Module, tree: Mapping[str, Any]) -> jax.Array:
+    """Euclidean norm of every block's part of a tree like the parameters, (depth,).
+
+    Blocks are stacked in the group ``blocks``, or, where `net` has `stages`, in each of
+    those in turn.  Without that group the norms are 0.
+    """
+    blocks = tree.get("blocks", {})
+    if not jax.tree.leaves(blocks):
+        return jnp.zeros(getattr(net, "depth", 1))
+    stages = getattr(net, "stages", lambda stacked: [stacked])(blocks)
+    square = lambda leaf: jnp.sum(leaf**2, range(1, leaf.ndim))
+    squares = [sum(map(square, jax.tree.leaves(stage))) for stage in stages]
+    return jnp.sqrt(jnp.concatenate(squares))
+
+
 def activation_ratio(h: jax.Array, z: jax.Array) -> jax.Array:
     """|h|^2 / |z|^2 over the last axis, (..., n) to (...); 0 where z = 0.
 

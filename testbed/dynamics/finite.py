@@ -6,7 +6,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from models import layer_statistics
+from models import block_norms, layer_statistics
 from testbed.devices import over_seeds, seed_devices
 from testbed.dynamics.descent import begin, descend, take
 from testbed.dynamics.problem import Problem, Shared
@@ -115,7 +115,7 @@ class Finite:
             "outputs/train": train,
             "outputs/test": test - seed.offset["test"],
             "outputs/rounding": _rounding(train + seed.offset["train"]),
-            "layers/gradient_norm": _block_norms(grads, problem.net.depth),
+            "layers/gradient_norm": block_norms(problem.net, grads),
         }
         if self.probes:
             params = {**constant["params"], **value}
@@ -151,9 +151,3 @@ def _contract_one(factors: Tree, _: Tree) -> jax.Array:
 def _rounding(f: jax.Array) -> jax.Array:
     """30 units of rounding of raw outputs: what was seen between equal programs."""
     return 30 * jnp.finfo(f.dtype).eps * jnp.sqrt(jnp.mean(f**2))
-
-
-def _block_norms(grads: Tree, depth: int) -> jax.Array:
-    leaves = jax.tree.leaves(grads.get("blocks", {}))
-    squares = [jnp.sum(g**2, range(1, g.ndim)) for g in leaves]
-    return jnp.sqrt(sum(squares)) if squares else jnp.zeros(depth)

@@ -125,3 +125,35 @@ def test_signs_are_told_in_the_formula(kind):
     assert family(kind).layer_law(m, 4) == NoLaw(
         "convolutional networks have no law here yet, and no sampler"
     )
+
+
+def test_statistics_of_every_block_with_strides(tmp_path):
+    """Gradient norms are those of the blocks' own weights, also where one strides."""
+    words = "--model.kind=conv_resnet --model.strides=2,1,2 --model.width=4"
+    words += " --model.depth=5 --train.seeds=1 --data.train_size=10"
+    words += " --data.test_size=10 --kernel.probes=2"
+    finite = prepare(validate(parse(words.split())), print).predictors["finite"]
+    problem = finite.problem
+    seen = finite.observe(finite.start(), 0, False)
+    assert seen["layers/squared_norm"].shape == (1, 6, 4)
+    params, constant = jax.tree.map(
+        lambda leaf: leaf[0], (finite.initial, finite.constant)
+    )
+    x, y = jnp.asarray(problem.x_train), jnp.asarray(problem.y_train)
+    f_0 = problem.apply(params, constant, x)
+
+    def loss(p):
+        centred = problem.apply(p, constant, x) - f_0
+        return jnp.mean(jnp.sum((centred - y) ** 2, 1)) / 2
+
+    blocks = jax.grad(loss)(params)["blocks"]
+    norm = lambda tree: sum(float(jnp.sum(v**2)) for v in jax.tree.leaves(tree)) ** 0.5
+    one = lambda name, i: jax.tree.map(lambda leaf: leaf[i], blocks[name])
+    expected = [
+        norm(blocks["down_0"]),
+        norm(one("stage_0", 0)),
+        norm(one("stage_1", 0)),
+        norm(one("stage_1", 1)),
+        norm(blocks["down_2"]),
+    ]
+    np.testing.assert_allclose(seen["layers/gradient_norm"][0], expected, rtol=1e-4)
