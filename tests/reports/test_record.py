@@ -5,7 +5,7 @@ import pytest
 
 from testbed.errors import UserError
 from testbed.reports import load_record
-from testbed.reports.record import spread
+from testbed.reports.record import extent
 
 
 def test_metrics_are_the_rows(usual):
@@ -61,9 +61,9 @@ def test_a_run_that_goes_on(make_run):
     assert len(record.steps) == 5
 
 
-def test_spread_leaves_out_nan():
+def test_an_extent_leaves_out_nan():
     """Lowest, median, highest of the known values; nan where none is known."""
-    low, middle, high = spread(np.array([[3.0, 1, 2], [np.nan, 5, 7], [np.nan] * 3]))
+    low, middle, high = extent(np.array([[3.0, 1, 2], [np.nan, 5, 7], [np.nan] * 3]))
     np.testing.assert_array_equal(low, [1, 5, np.nan])
     np.testing.assert_array_equal(middle, [2, 6, np.nan])
     np.testing.assert_array_equal(high, [3, 7, np.nan])
