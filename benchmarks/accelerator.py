@@ -196,9 +196,9 @@ def card() -> dict:
     """What it runs on."""
     import jax
 
-    from testbed.runs.environment import surroundings
+    from testbed.runs.environment import machine
 
-    found = surroundings()
+    found = machine()
     names = ("jax", "jaxlib", "flax", "optax", "numpy")
     stats = jax.devices()[0].memory_stats() or {}
     return {

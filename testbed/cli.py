@@ -20,12 +20,11 @@ from testbed.errors import MOST_LINE, RunError, UserError, check_name, one_line,
 from testbed.settings import (
     choices,
     field_types,
-    fitting,
-    flatten,
     lacking,
     override,
     pairs,
     whole_number,
+    without_lacking,
 )
 from testbed.surroundings import check_device, refused_by_jax, settle, wandb_mode
 
@@ -117,7 +116,7 @@ def _without_place(base: Any, given: dict[str, Any]) -> dict[str, Any]:
     """Without what the kind of this point of a wandb sweep has no setting for."""
     for name, choice in lacking(base, given).items():
         warnings.warn(f"{name} is no setting of {choice}: left out", stacklevel=2)
-    return {n: v for n, v in given.items() if n == "preset"} | fitting(base, given)
+    return without_lacking(base, given)
 
 
 def _preset(argv: Sequence[str], command: Command) -> str:
@@ -132,9 +131,9 @@ def _print_help(argv: Sequence[str], description: str, command: Command) -> None
         field_types(command.config),
     )
     kind = {n: v for n, v in given.items() if n == "model.kind"}
+    for name, value in kind.items():
+        check_name(name, value, choices(command.config)[name])
     default = override(command.config(), kind)
-    for name, valid in choices(command.config).items():
-        check_name(name, flatten(default).get(name, valid[0]), valid)
     # Lines that are indented keep to themselves; others are run together.
     examples = re.sub("^python ", "    python ", description, flags=re.MULTILINE)
     tyro.cli(

@@ -78,16 +78,31 @@ def lacking(config: Any, values: Mapping[str, Any]) -> dict[str, str]:
     return found
 
 
-def fitting(config: Any, values: Mapping[str, Any]) -> dict[str, Any]:
-    """Those of the values that the config has a place for, with these choices.
+def without_lacking(config: Any, values: Mapping[str, Any]) -> dict[str, Any]:
+    """The values without those that `lacking` names."""
+    without = lacking(config, values)
+    return {name: value for name, value in values.items() if name not in without}
 
-    For what was written when every choice had all settings, or by a version with more
-    of them; an unknown name goes, too.
-    """
+
+def fitting(config: Any, values: Mapping[str, Any]) -> dict[str, Any]:
+    """The same without unknown names, which a version with more settings may have."""
     types = _field_types(type(config))
     known = {name: value for name, value in values.items() if name in types}
-    without = lacking(config, known)
-    return {name: value for name, value in known.items() if name not in without}
+    return without_lacking(config, known)
+
+
+def changed(config: C, base: C) -> dict[str, Any]:
+    """{dotted name: value} of the settings that are not those of `base`.
+
+    Where `config` chooses another class, what that class adds is compared with its
+    defaults.
+    """
+    flat, chosen = flatten(config), _chosen(type(base))
+    choice = {f"{group}.{field}": None for group, (field, _) in chosen.items()}
+    before = flatten(base)
+    same = flatten(override(base, {name: flat[name] for name in choice}))
+    default = same | {name: before[name] for name in choice}
+    return {name: value for name, value in flat.items() if value != default[name]}
 
 
 def _class_of(

@@ -13,9 +13,9 @@ from testbed.config import (
     SimulateConfig,
 )
 from testbed.errors import UserError, check_name
-from testbed.kinds import KINDS
+from testbed.kinds import of_vectors
 from testbed.kinds.common import ModelConfig
-from testbed.settings import choices, flatten, override
+from testbed.settings import changed, choices, flatten
 
 _PATHS = ("run.dir", "run.root", "data.data_dir", "data.manual_dir")
 _REGRESSION = ("linear", "network", "gp")
@@ -33,8 +33,7 @@ def validate(config: Config) -> Config:
     if config.model.images and d.name in sources.SYNTHETIC_NAMES:
         rule = f"gives vectors, and model.kind={config.model.kind} takes images"
         raise UserError("data.name", d.name, rule, "e.g. --data.name=digits")
-    vectors = [name for name, kind in KINDS.items() if not kind.images]
-    check_name("data.teacher", d.teacher, vectors)
+    check_name("data.teacher", d.teacher, of_vectors())
     ends = (0, *config.measure.earlier_steps, t.steps)
     if sorted(set(ends)) != list(ends):
         rule = f"must rise from 1 to below train.steps={t.steps}"
@@ -114,7 +113,10 @@ def unused(config: Config) -> list[str]:
         "data.n_in": (synthetic, "a synthetic data.name"),
         "data.n_out": (synthetic, "a synthetic data.name"),
         "data.teacher": (d.name in ("network", "gp"), "data.name=network or gp"),
-        "data.flatten": (d.flatten, "another use: networks get what they take"),
+        "data.flatten": (
+            d.flatten,
+            "a call of testbed.data.load",
+        ),
         "kernel.draws": (t.loss == "cross_entropy", "train.loss=cross_entropy"),
     }
     return _without_effect(config, Config(), needs)
@@ -130,12 +132,11 @@ def unused_simulation(config: SimulateConfig) -> list[str]:
 
 
 def _without_effect(config: Any, base: Any, needs: dict) -> list[str]:
-    base = override(base, {"model.kind": config.model.kind})
-    default, given = flatten(base), flatten(config)
+    given = changed(config, base)
     return [
         f"{name}={given[name]} has no effect: it needs {need}"
         for name, (used, need) in needs.items()
-        if not used and given[name] != default[name]
+        if not used and name in given
     ]
 
 

@@ -12,7 +12,7 @@ from testbed.data.dataset import Dataset
 from testbed.data.prepare import encode, normalize
 from testbed.errors import RunError, UserError, check_name
 from testbed.families import family
-from testbed.kinds import KINDS
+from testbed.kinds import KINDS, of_vectors
 from testbed.numerics import in_float64
 from testbed.sources import SYNTHETIC_NAMES
 
@@ -46,8 +46,7 @@ def teach(config: DataConfig) -> Dataset:
         be normalised.
     """
     check_name("data.name", config.name, SYNTHETIC_NAMES)
-    vectors = [name for name, kind in KINDS.items() if not kind.images]
-    check_name("data.teacher", config.teacher, vectors)
+    check_name("data.teacher", config.teacher, of_vectors())
     if config.name == "mixture":
         return _mixture(config)
     x_train, x_test = (

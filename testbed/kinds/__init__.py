@@ -19,6 +19,11 @@ for _one in KINDS.values():
     BOUNDS.update(_one.bounds)
 
 
+def of_vectors() -> list[str]:
+    """Kinds whose networks take vectors, and so can be teachers of synthetic data."""
+    return [name for name, kind in KINDS.items() if not kind.images]
+
+
 def lacks(kind: object, name: str) -> bool:
     """Whether models of this kind have no setting of this dotted name, as others have.
 

@@ -17,7 +17,7 @@ from testbed.reports import style
 from testbed.reports.page import add_page, document, image, mathematics, table
 from testbed.runs.folder import RunFolder
 from testbed.runs.parsing import Damaged
-from testbed.settings import fitting, flatten, override
+from testbed.settings import changed, fitting, flatten, override
 
 LINES: dict[str, dict[str, Any]] = {
     LOG_GAUSSIAN: {"color": style.LINEARIZED, "linestyle": "-"},
@@ -279,16 +279,12 @@ _WORDS = (
 def _settings(config: SimulateConfig) -> str:
     flat = flatten(config)
     rows = [(k, str(v)) for k, v in flat.items()]
-    base = SimulateConfig()
-    default = flatten(override(base, {"model.kind": config.model.kind}))
-    default["model.kind"] = base.model.kind
-    changed = [
+    given = [
         f"--{k}={v}"
-        for k, v in flat.items()
-        if v != default[k] and not k.startswith(("run.", "wandb."))
-        if not (k == "model.ratio")
+        for k, v in changed(config, SimulateConfig()).items()
+        if not k.startswith(("run.", "wandb.")) and k != "model.ratio"
     ]
-    command = " ".join(["python scripts/simulate.py", *changed])
+    command = " ".join(["python scripts/simulate.py", *given])
     everything = f"<details><summary>all settings</summary>{table(rows)}</details>"
     return f"<pre>{escape(command)}</pre>{everything}"
 

@@ -10,7 +10,7 @@ from testbed.config import DEFAULT_DEPTH, Config
 from testbed.divergence import Departure
 from testbed.reports.departures import SPLITS, departures
 from testbed.reports.record import Record, extent
-from testbed.settings import fitting, flatten, override
+from testbed.settings import changed, fitting, flatten, override
 
 Row = tuple[str, ...]
 
@@ -101,10 +101,7 @@ def circumstances(record: Record) -> list[Row]:
 
 def changed_settings(record: Record) -> dict[str, Any]:
     """{dotted name: value} of the settings that are not the defaults."""
-    kind = {"model.kind": record.config["model.kind"]}
-    base = override(Config(), kind | {"model.depth": DEFAULT_DEPTH})
-    default = {**flatten(base), "model.kind": Config().model.kind}
-    return {k: v for k, v in _settings(record).items() if v != default[k]}
+    return changed(_config(record), override(Config(), {"model.depth": DEFAULT_DEPTH}))
 
 
 def command(record: Record, every: bool = False) -> str:
@@ -114,7 +111,7 @@ def command(record: Record, every: bool = False) -> str:
     change from version to version.
     """
     words = ["python scripts/train.py"]
-    settings = _settings(record) if every else changed_settings(record)
+    settings = flatten(_config(record)) if every else changed_settings(record)
     for name, value in settings.items():
         if name.startswith(("run.", "wandb.")) and name != "run.seed_axis":
             continue
@@ -142,9 +139,9 @@ def environment(record: Record) -> list[Row]:
     return rows + [(k, v) for k, v in (e.get("packages") or {}).items() if v]
 
 
-def _settings(record: Record) -> dict[str, Any]:
-    """The run's settings that this version of its kind has, with their types."""
-    return flatten(override(Config(), fitting(Config(), record.config)))
+def _config(record: Record) -> Config:
+    """The run's settings, those that its kind has in this version."""
+    return override(Config(), fitting(Config(), record.config))
 
 
 def _cells(record: Record, names: Iterable[str], form: str) -> list[str]:

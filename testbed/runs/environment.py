@@ -26,7 +26,7 @@ PACKAGES = (
 )
 
 
-def surroundings() -> dict[str, Any]:
+def machine() -> dict[str, Any]:
     """Returns versions, git commit (with whether files differ from it) and device."""
     versions = {}
     for name in PACKAGES:

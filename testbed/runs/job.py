@@ -10,7 +10,7 @@ from testbed.config import Config
 from testbed.errors import RunError, UserError
 from testbed.runs.console import Console
 from testbed.runs.drawing import Report, draw
-from testbed.runs.environment import note_environment, surroundings
+from testbed.runs.environment import machine, note_environment
 from testbed.runs.experiment import Experiment, prepare
 from testbed.runs.finished import finished
 from testbed.runs.folder import RunFolder, open_folder
@@ -56,7 +56,7 @@ def _run_in(
     folder: RunFolder, config: Config, console: Console, report: Report | None
 ) -> dict[str, Any]:
     started = time.perf_counter()
-    note_environment(folder, surroundings())
+    note_environment(folder, machine())
     (folder.path / "summary.json").unlink(missing_ok=True)  # it is not over yet
     experiment = prepare(config, console.say)
     folder.write_arrays("limits.npz", _limits(config, experiment))

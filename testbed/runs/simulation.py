@@ -16,7 +16,7 @@ from testbed.runs.checkpoints import Checkpoints
 from testbed.runs.console import Console
 from testbed.runs.digests import Records
 from testbed.runs.drawing import Report, draw
-from testbed.runs.environment import note_environment, surroundings
+from testbed.runs.environment import machine, note_environment
 from testbed.runs.finished import finished
 from testbed.runs.folder import RunFolder, open_folder
 from testbed.runs.memory import check_simulation_memory
@@ -74,7 +74,7 @@ def _run_in(
     started = time.perf_counter()
     m = config.model
     assert m.depth is not None  # a validated config has one
-    note_environment(folder, surroundings())
+    note_environment(folder, machine())
     (folder.path / "summary.json").unlink(missing_ok=True)  # it is not over yet
     ratio = f"d/n = {m.depth / m.width:.3g}"
     weights = [f"{name} = {w:.4g}" for name, w in family(m.kind).weights(m).items()]

@@ -11,7 +11,7 @@ from testbed.kinds.branches import BranchConfig
 from testbed.kinds.common import ModelConfig
 from testbed.runs import digests
 from testbed.runs.parsing import Damaged
-from testbed.settings import flatten, lacking, override
+from testbed.settings import flatten, lacking, override, without_lacking
 
 C = TypeVar("C")
 STEPS, EARLIER = "train.steps", "measure.earlier_steps"
@@ -59,7 +59,7 @@ def read_config(path: Path, kind: type[C]) -> C:
     """
     try:
         flat = digests.read_json(path / "config.json") or {}
-        return override(kind(), _placed(kind(), flat))
+        return override(kind(), without_lacking(kind(), flat))
     except Damaged as damage:
         rule = f"holds a damaged config.json: {damage.reason}"
         remedy = "put the right one there, or choose another folder"
@@ -76,12 +76,6 @@ def without_place(path: Path, config: Any) -> dict[str, Any]:
     """
     flat = digests.read_json(path / "config.json") or {}
     return {name: flat[name] for name in lacking(config, flat)}
-
-
-def _placed(config: Any, flat: Mapping[str, Any]) -> dict[str, Any]:
-    """The settings of config.json, without those."""
-    without = lacking(config, flat)
-    return {name: value for name, value in flat.items() if name not in without}
 
 
 def going_on(path: Path, stored: C, given: Mapping[str, Any], check: Callable) -> C:

@@ -166,8 +166,8 @@ def left_out(sweep: Sweep) -> list[str]:
         names = [name for name in sweep.parameters if lacks(kind, name)]
         if names:
             found.append(
-                f"model.kind={kind} has no {', '.join(names)}: left out there, and "
-                "points that are then the same run once"
+                f"model.kind={kind} has no {', '.join(names)}: left out there; "
+                "points that are then the same are run once"
             )
     return found
 

@@ -6,10 +6,10 @@ import pytest
 from testbed.data import load
 from testbed.data.teachers import SEPARATION
 from testbed.errors import UserError
-from testbed.kinds import KINDS
+from testbed.kinds import of_vectors
 from testbed.sources import SYNTHETIC_NAMES
 
-VECTORS = [name for name, kind in KINDS.items() if not kind.images]
+VECTORS = of_vectors()
 
 
 def _small(config, **fields):
