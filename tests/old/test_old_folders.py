@@ -20,6 +20,7 @@ from testbed.errors import UserError
 from testbed.programs import train
 from testbed.reports import write_report
 from testbed.reports.simulation import write_simulation_report
+from testbed.reports.sweeps.groups import groups_of
 from testbed.runs.console import Console
 from testbed.runs.folder import RunFolder
 from testbed.runs.stored import read_config
@@ -89,6 +90,12 @@ def test_a_sweep_is_read_and_goes_on(old):
     ((_, reason),) = gathered.problems
     assert reason.startswith("the same run as ")
     assert gathered.varied == ["model.kind", "model.alpha"]
+    labels = [group.label for group in groups_of(gathered)]
+    assert sorted(labels) == [
+        "kind = mlp",
+        "kind = resnet, alpha = 0.5",
+        "kind = resnet, alpha = 1",
+    ]
     store = open_store(None, old / "sweep")
     kinds = [
         (p.settings["model.kind"], p.settings["model.alpha"]) for p in store.points()

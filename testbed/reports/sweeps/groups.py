@@ -15,6 +15,7 @@ from testbed.divergence.collapse import (
 )
 from testbed.divergence.scaling import ScalingTable, scaling_table
 from testbed.errors import UserError
+from testbed.kinds import lacks
 from testbed.reports.sweeps.laws import at_initialization
 from testbed.sweeps.gather import (
     MEASURES,
@@ -72,8 +73,13 @@ class Group:
 
 
 def label_of(settings: dict[str, Any]) -> str:
-    """kind = balanced, depth = 8."""
-    return ", ".join(f"{k.rpartition('.')[2]} = {text(v)}" for k, v in settings.items())
+    """kind = balanced, depth = 8; without what networks of that kind lack."""
+    kind = settings.get("model.kind")
+    return ", ".join(
+        f"{name.rpartition('.')[2]} = {text(value)}"
+        for name, value in settings.items()
+        if not lacks(kind, name)
+    )
 
 
 def split(table: Table, keys: Sequence[str]) -> list[tuple[dict[str, Any], Table]]:
