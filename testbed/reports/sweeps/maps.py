@@ -159,7 +159,7 @@ def _edges(sizes: Sequence[int]) -> np.ndarray:
 _CAPTION = (
     "Medians over networks. Hatched: at least half of the networks never left their "
     "kernel within the run; empty: not run, or not known. Grey lines: d/n, its value "
-    "where they leave the map. Look for: colours that follow the lines (d/n decides), or columns "
-    "(width alone decides). Spread: standard deviation of outputs over the networks of "
-    "a cell; with centred outputs the infinite network has none."
+    "where they leave the map. Look for: colours that follow the lines (d/n decides), "
+    "or columns (width alone decides). Spread: standard deviation of outputs over the "
+    "networks of a cell; with centred outputs the infinite network has none."
 )
