@@ -1,6 +1,7 @@
 """Measures on one accelerator what this testbed does there, most important first.
 
-    python benchmarks/accelerator.py [--minutes 5] [--only PART,PART] [--out FOLDER]
+    python benchmarks/accelerator.py [--minutes 5] [--only PART,PART] [--add]
+                                     [--out FOLDER]
 
 Parts, in their order: floor (what the card can do: products, memory, loops), job (the
 default run, and whether a CPU's numbers come out), training (--preset gpu, or the
@@ -8,7 +9,8 @@ largest that fits: compilation, steps, memory, a checkpoint, a whole run), ensem
 to 64 networks, batched or in turn), kernels (empirical and infinite), sampling (10^7
 networks in law), precision (what TF32 and bfloat16 do to kernels and predictions), map
 (width and depth, in what time is left).  The floor is measured in any case; times stand
-beside it.
+beside it.  --add keeps the parts that FOLDER has from before and measures those of
+--only, or those that it lacks, on the same device.
 
 FOLDER (default: accelerator) holds accelerator.json, complete after every measurement,
 and accelerator.html, accelerator.md and figures, anew after every part; the map adds
@@ -34,6 +36,7 @@ from accelerator_parts import PARTS  # noqa: E402
 
 PAGE_SECONDS = 6.0  # of the whole, kept for the last page
 LEAST_SECONDS = 10.0  # in which another part is begun after one has broken down
+UNKNOWN = {"device": "unknown", "backend": "none", "versions": {}}
 
 
 def main() -> None:
@@ -42,6 +45,7 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=form)
     parser.add_argument("--minutes", type=float, default=5.0, help="for everything")
     parser.add_argument("--only", default="", metavar="PART,PART", help="these parts")
+    parser.add_argument("--add", action="store_true", help="to what is in FOLDER")
     parser.add_argument("--out", type=Path, default=Path("accelerator"))
     parser.add_argument("--quick", action="store_true", help="small sizes, for a test")
     parser.add_argument("--worker", type=float, help=argparse.SUPPRESS)
@@ -57,12 +61,11 @@ def main() -> None:
             parser.error(f"--only {name}: must be of {', '.join(PARTS)}")
     if not 0 < options.minutes <= 24 * 60:
         parser.error(f"--minutes {options.minutes:g}: must lie above 0, up to 1440")
-    wanted = [name for name in PARTS if name in chosen or not chosen]
     with guarded("what was measured is in the folder"):
-        sys.exit(supervise(options, wanted))
+        sys.exit(supervise(options, chosen))
 
 
-def supervise(options: argparse.Namespace, wanted: list[str]) -> int:
+def supervise(options: argparse.Namespace, chosen: list[str]) -> int:
     """Starts the process that measures, again if it breaks down; 1 if nothing was done.
 
     The process is ended when the time is over; what it has measured is on disk.
@@ -82,21 +85,28 @@ def supervise(options: argparse.Namespace, wanted: list[str]) -> int:
     path = options.out / "accelerator.json"
     given = f"--minutes {options.minutes:g}"
     given += f" --only {options.only}" if options.only else ""
+    given += " --add" if options.add else ""
     given += " --quick" if options.quick else ""
+    text = path.read_text() if options.add and path.is_file() else "{}"
+    before = json.loads(text)
+    old = before.get("parts", {})
+    kept = {name: part for name, part in old.items() if name not in chosen}
+    command = f"python benchmarks/accelerator.py {given}"
     results = {
-        "command": f"python benchmarks/accelerator.py {given}",
+        "command": f"{before['command']}; then {command}" if before else command,
         "date": time.strftime("%Y-%m-%d"),
         "began": began,
         "minutes": options.minutes,
         "quick": options.quick,
-        "wanted": list(dict.fromkeys(["floor", *wanted])),
-        "card": {"device": "unknown", "backend": "none", "versions": {}},
-        "parts": {},
+        "wanted": [k for k in PARTS if k in {"floor", *(chosen or PARTS)} - {*kept}],
+        "card": before.get("card", UNKNOWN),
+        "floor": before.get("floor", {}),
+        "parts": kept,
     }
     write_whole(path, json.dumps(results, indent=1).encode())
     command = [sys.executable, __file__, "--worker", str(until)]
     command += ["--out", str(options.out)]
-    ended, begun = 0, -1
+    ended, begun = len(kept), len(kept) or -1
     compiled = tempfile.TemporaryDirectory()
     while True:
         child = subprocess.Popen(command, env=_environment(options, compiled.name))
@@ -121,8 +131,15 @@ def supervise(options: argparse.Namespace, wanted: list[str]) -> int:
             break
         begun = len(results["parts"])
     compiled.cleanup()
-    page.write(results, options.out)
-    if not any(part["rows"] for part in results["parts"].values()):
+    new = {k: p for k, p in results["parts"].items() if k not in kept and p["rows"]}
+    if before:  # what could not be measured again stays
+        parts = results["parts"] | old | new
+        results["parts"] = {name: parts[name] for name in PARTS if name in parts}
+        whole = json.dumps(results, indent=1) if new else text
+        write_whole(path, whole.encode())
+    if new or not before:
+        page.write(results, options.out)
+    if not new:
         return child.returncode or 1
     print(f"\n{page.largest_gap(results)}".rstrip())
     print(f"Page: {options.out / 'accelerator.html'}")
@@ -171,6 +188,7 @@ def work(path: Path, until: float) -> None:
     from accelerator_parts.recorder import Recorder
 
     from testbed.compiled import keep_compiled
+    from testbed.errors import UserError
     from testbed.numerics import use_float64
 
     signal.signal(signal.SIGINT, signal.SIG_IGN)  # whoever started it ends it
@@ -179,7 +197,11 @@ def work(path: Path, until: float) -> None:
 
     record = Recorder(path, until)
     results = record.results
-    results["card"] = card()
+    found, before = card(), results["card"]["device"]
+    if before not in (UNKNOWN["device"], found["device"]):
+        rule = f"the folder is of {before}"
+        raise UserError("add", found["device"], rule, "give another --out")
+    results["card"] = found
     record.write()
     parts = [name for name in results["wanted"] if name not in results["parts"]]
     for place, name in enumerate(parts):

@@ -12,6 +12,7 @@ from typing import Any
 
 import jax
 
+from accelerator_parts import PARTS
 from accelerator_parts.page import APART, number
 from testbed.config import Config
 from testbed.dynamics import Finite
@@ -125,13 +126,16 @@ class Recorder:
         self._deadline = min(self._until, time.time() + seconds)
         self._started = time.time()
         self._compiling.take()
-        self.results["parts"][part] = {
-            "title": title,
-            "why": why,
-            "state": "running",
-            "rows": [],
-            "notes": [],
+        parts = self.results["parts"] | {
+            part: {
+                "title": title,
+                "why": why,
+                "state": "running",
+                "rows": [],
+                "notes": [],
+            }
         }
+        self.results["parts"] = {name: parts[name] for name in PARTS if name in parts}
         self.write()
 
     def protect(self, run: Callable[[], None]) -> None:

@@ -116,6 +116,33 @@ def test_a_killed_part_is_named_and_the_others_go_on(run):
     assert "its process ended by signal 9" in parts["ensembles"]["notes"][-1]
 
 
+def test_more_parts_are_added_on_the_same_device_alone(run):
+    """Parts of before stay as they are, in order; elsewhere --add changes no byte."""
+    process, out = run("--minutes", "20", "--only", "sampling")
+    assert process.wait(600) == 0
+    path = out / "accelerator.json"
+    before = json.loads(path.read_text())
+    process, out = run("--minutes", "20", "--only", "ensembles", "--add")
+    _, errors = process.communicate(timeout=600)
+    assert process.returncode == 0, errors
+    added = json.loads(path.read_text())
+    assert list(added["parts"]) == ["floor", "ensembles", "sampling"]
+    new = {"ensembles": added["parts"]["ensembles"]}
+    assert new["ensembles"]["rows"] and added["parts"] == before["parts"] | new
+    assert added["command"].startswith(before["command"] + "; then python ")
+    page = (out / "accelerator.html").read_text()
+    assert all(part["title"] in page for part in added["parts"].values())
+
+    added["card"]["device"] = "another card"
+    path.write_text(json.dumps(added))
+    text = path.read_text()
+    process, out = run("--minutes", "20", "--only", "sampling", "--add")
+    _, errors = process.communicate(timeout=600)
+    assert process.returncode == 2, errors
+    assert "the folder is of another card; give another --out" in errors
+    assert path.read_text() == text
+
+
 def _children(pid: int) -> list[int]:
     text = Path(f"/proc/{pid}/task/{pid}/children").read_text()
     return [int(word) for word in text.split()]
