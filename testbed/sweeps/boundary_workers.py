@@ -38,9 +38,11 @@ class Workers:
 
     def stop(self) -> None:
         """Ends the processes; what they were at is resumed by the next start."""
-        self._pool.shutdown(wait=False, cancel_futures=True)
         for process in multiprocessing.active_children():
             process.terminate()
+        # Its threads end before this process does: one that is cut off at the exit
+        # leaves a semaphore behind, and Python warns of it on the console.
+        self._pool.shutdown(wait=True, cancel_futures=True)
 
     def _new(self) -> ProcessPoolExecutor:
         context = multiprocessing.get_context("spawn")
