@@ -1,15 +1,13 @@
 """The results as one HTML page with its figures, and as Markdown for docs/."""
 
-import io
 from collections.abc import Sequence
 from html import escape
 from pathlib import Path
 from typing import Any
 
 from testbed.files import together
-from testbed.reports import style
-from testbed.reports.page import document, image, mathematics, table
-from testbed.reports.sweeps.picture import log_ticks
+from testbed.reports.toolkit import Caption, Drawing, blank, log_axis, mark, style
+from testbed.reports.toolkit import page as html
 
 NAME = "accelerator"
 APART = ("s, range", "width", "depth", "seeds", "way")
@@ -22,12 +20,13 @@ def write(results: dict[str, Any], out: Path) -> None:
 
     It needs neither jax nor the card.
     """
-    pictures = _pictures(results)
+    with style.in_style():
+        drawings = [one for one in (_floors(results), _ensembles(results)) if one]
     with together() as files:
-        files.write(out / f"{NAME}.html", _page(results, pictures).encode())
-        files.write(out / f"{NAME}.md", _markdown(results, pictures).encode())
-        for name, (_, png) in pictures.items():
-            files.write(out / f"{name}.png", png)
+        files.write(out / f"{NAME}.html", _page(results, drawings).encode())
+        files.write(out / f"{NAME}.md", _markdown(results, drawings).encode())
+        for one in drawings:
+            files.write(out / f"{one.name}.png", one.png)
 
 
 def largest_gap(results: dict[str, Any]) -> str:
@@ -105,35 +104,29 @@ def _tables(part: dict[str, Any]) -> list[tuple[list[str], list[list[str]]]]:
     return [(named(names), rows) for names, rows in found.items()]
 
 
-def _page(results: dict[str, Any], pictures: dict[str, tuple[str, bytes]]) -> str:
-    head = "<h1>What this testbed does on this device</h1>"
-    head += "".join(f'<p class="note">{escape(line)}</p>' for line in _head(results))
-    if gap := largest_gap(results):
-        head += f'<p class="reading">{escape(gap)}</p>'
+def _page(results: dict[str, Any], drawings: Sequence[Drawing]) -> str:
+    question = "What this testbed does on this device"
+    head = html.heading(question, _head(results), largest_gap(results))
     sections = []
     for name, part in results["parts"].items():
-        text = f"<p>{mathematics(part['why'])}</p>"
+        text = f"<p>{html.mathematics(part['why'])}</p>"
         text += "".join(f"<p>{escape(note)}</p>" for note in part["notes"])
-        text += "".join(table(rows, header) for header, rows in _tables(part))
+        text += "".join(html.table(rows, header) for header, rows in _tables(part))
         text += f'<p class="note">{escape(_spent(part))}</p>' if _spent(part) else ""
         sections.append((name, part["title"], text))
-    drawn = "".join(
-        f"<h3>{escape(title)}</h3><figure>{image(png, title)}</figure>"
-        for title, png in pictures.values()
-    )
-    if drawn:
-        sections.insert(0, ("figures", "Figures", drawn))
-    return document("What this testbed does on this device", head, sections)
+    if drawings:
+        sections.insert(0, ("figures", "Figures", html.figures(drawings)))
+    return html.document("What this testbed does on this device", head, sections)
 
 
-def _markdown(results: dict[str, Any], pictures: dict[str, tuple[str, bytes]]) -> str:
+def _markdown(results: dict[str, Any], drawings: Sequence[Drawing]) -> str:
     lines = ["# On an accelerator", ""]
     for line in _head(results):
         lines += [line, ""]
     if gap := largest_gap(results):
         lines += [f"**{gap}**", ""]
-    for name, (title, _) in pictures.items():
-        lines += [f"![{title}]({NAME}/{name}.png)", ""]
+    for one in drawings:
+        lines += [f"![{one.title}]({NAME}/{one.name}.png)", ""]
     for part in results["parts"].values():
         lines += [f"## {part['title']}", "", part["why"], ""]
         for note in part["notes"]:
@@ -150,31 +143,7 @@ def _cells(cells: Sequence[str]) -> str:
     return "| " + " | ".join(cell.replace("|", "\\|") for cell in cells) + " |"
 
 
-def _pictures(results: dict[str, Any]) -> dict[str, tuple[str, bytes]]:
-    """{name: (title, PNG)} of what can be drawn of these results."""
-    drawn = {}
-    with style.in_style():
-        for name, title, draw in (
-            ("floors", "Time over its floor", _floors),
-            ("ensembles", "A step of one network of an ensemble", _ensembles),
-        ):
-            figure = draw(results)
-            if figure is not None:
-                png = io.BytesIO()
-                figure.savefig(png, format="png")
-                drawn[name] = (title, png.getvalue())
-    return drawn
-
-
-def _figure(height: float, columns: int = 1):
-    from matplotlib.figure import Figure
-
-    size = (style.WIDTH_INCHES, height)
-    figure = Figure(figsize=size, dpi=style.DPI, layout="constrained")
-    return figure, figure.subplots(1, columns, squeeze=False)[0]
-
-
-def _floors(results: dict[str, Any]):
+def _floors(results: dict[str, Any]) -> Drawing | None:
     """How many times its floor each case takes, by what bounds it."""
     colors = {
         "arithmetic": style.FINITE,
@@ -190,7 +159,7 @@ def _floors(results: dict[str, Any]):
     ][::-1]
     if not rows:
         return None
-    figure, (ax,) = _figure(1.2 + 0.26 * len(rows))
+    figure, ((ax,),) = blank(1, 1, 1.2 + 0.26 * len(rows))
     for place, row in enumerate(rows):
         color = colors[row["bound by"]]
         ax.barh(place, row["x floor"], left=0, color=color, height=0.6)
@@ -198,26 +167,31 @@ def _floors(results: dict[str, Any]):
         if loop := row.get("empty loop s"):
             ax.plot(loop / row["floor s"], place, "d", color=style.INK, markersize=4)
     ax.set_yticks(range(len(rows)), [row["case"] for row in rows])
-    ax.set_xscale("log")
-    log_ticks(ax.xaxis)
     ax.axvline(1, color=style.INK, linewidth=1, label="the floor")
     ax.margins(x=0.12)
     ax.set_xlabel("time / floor (the longest of what the case must do)")
     for bound, color in colors.items():
         ax.barh(0, 0, color=color, label=f"bound by {bound}")
     ax.plot([], [], "d", color=style.INK, markersize=4, label="a nearly empty loop")
+    log_axis(ax.xaxis)
     figure.legend(loc="outside upper left", ncols=3)
-    return figure
+    caption = Caption(
+        "Time of each case over its floor, the longest of what it must do; its colour "
+        "is what bounds it. Diamonds: as many iterations of a nearly empty loop.",
+        look_for="Long bars without a diamond near their end: time that neither the "
+        "work nor the loop takes.",
+    )
+    return Drawing("floors", "Time over its floor", caption, figure)
 
 
-def _ensembles(results: dict[str, Any]):
+def _ensembles(results: dict[str, Any]) -> Drawing | None:
     """Time of a step of one network against the number of networks, by way."""
     rows = [r for r in results["parts"].get("ensembles", {}).get("rows", ())
             if "skipped" not in r]  # fmt: skip
     sizes = sorted({(r["width"], r["depth"]) for r in rows})
     if not sizes:
         return None
-    figure, axes = _figure(3.4, len(sizes))
+    figure, (axes,) = blank(1, len(sizes), 3.4)
     lines = {"vmap": "-", "map": (0, (5, 2)), "loop": (0, (1, 1))}
     colors = (style.FINITE, style.LINEARIZED, style.INFINITE)
     for ax, (width, depth) in zip(axes, sizes, strict=True):
@@ -230,13 +204,16 @@ def _ensembles(results: dict[str, Any]):
             if len(x) == 1:  # in turn: the same in any number of networks
                 ax.axhline(y[0], linestyle=dashes, color=color, linewidth=1)
             ax.plot(x, y, marker="o", linestyle=dashes, color=color, label=way)
-        ax.set_xscale("log", base=2)
-        ax.set_yscale("log")
-        log_ticks(ax.yaxis)
-        ticks = sorted({r["seeds"] for r in own})
-        ax.set_xticks(ticks, [str(tick) for tick in ticks])
+        log_axis(ax.xaxis, ax.yaxis)
+        mark(ax.xaxis, sorted({r["seeds"] for r in own}))
         ax.set_title(f"width {width}, depth {depth}")
         ax.set_xlabel("networks of the ensemble")
         ax.set_ylabel("μs a network and step")
         ax.legend()
-    return figure
+    caption = Caption(
+        "Time of a step of one network against the number of networks: all at once "
+        "(vmap), one after another in one program (map), one after another (loop).",
+        look_for="From how many networks on a step of one of them gets no cheaper.",
+    )
+    title = "A step of one network of an ensemble"
+    return Drawing("ensembles", title, caption, figure)

@@ -7,7 +7,6 @@ number, as that of a network that diverged), "below" before every depth, "unknow
 what nothing is known of.  A width at which a run failed has an "error" alone.
 """
 
-import io
 import json
 import math
 from collections.abc import Sequence
@@ -19,12 +18,9 @@ import numpy as np
 
 from testbed.divergence.boundary import Boundary
 from testbed.divergence.scaling import LEAST_POINTS
-from testbed.errors import RunError
 from testbed.families import family
-from testbed.files import together
-from testbed.reports import style
-from testbed.reports.boundary_figures import draw_boundary, draw_levels
-from testbed.reports.page import add_page, document, image, mathematics, table
+from testbed.reports.boundary_figures import boundary, levels
+from testbed.reports.toolkit import Drawing, page, style
 from testbed.sweeps.boundary import Found, Plan, end_text, law_text
 from testbed.sweeps.gather import MEASURES
 
@@ -61,18 +57,11 @@ def write_boundary(plan: Plan, found: Sequence[Found], path: Path) -> Path:
       RunError: they cannot be written.
     """
     with style.in_style():
-        figures = {
-            "boundary": _png(draw_boundary(plan, found)),
-            "levels": _png(draw_levels(plan, found)),
-        }
+        drawings = [draw(plan, found) for draw in (boundary, levels)]
     text = json.dumps(record(plan, found), indent=2, allow_nan=False) + "\n"
-    page = _page(plan, found, figures)
-    try:
-        with together() as files:
-            files.write(path / "boundary.json", text.encode())
-            add_page(files, path, page, figures)
-    except OSError as error:
-        raise RunError(f"{path}: cannot be written ({error.strerror})") from None
+    with page.report_files(path) as files:
+        files.write(path / "boundary.json", text.encode())
+        page.add_page(files, path, _page(plan, found, drawings), drawings)
     return path / "report.html"
 
 
@@ -141,50 +130,20 @@ def _number(value: float) -> float | str:
     return "beyond" if math.isinf(value) else value
 
 
-def _png(figure) -> bytes:
-    from matplotlib.backends.backend_agg import FigureCanvasAgg
-
-    png = io.BytesIO()
-    FigureCanvasAgg(figure).print_png(png)
-    return png.getvalue()
-
-
-def _page(plan: Plan, found: Sequence[Found], figures: dict[str, bytes]) -> str:
-    measure = MEASURES[plan.measure]
-    title = f"Where does {measure} pass {plan.threshold:g}?"
+def _page(plan: Plan, found: Sequence[Found], drawings: Sequence[Drawing]) -> str:
+    title = f"Where does {MEASURES[plan.measure]} pass {plan.threshold:g}?"
     networks = sum(b.seeds for one in found for b in one.boundaries)
+    few, most = plan.seeds, plan.most_seeds
+    at_a_depth = f"{few} to {most}" if most > few else f"{few}"
+    note = f"{networks} networks trained, {at_a_depth} at a depth."
     reading = ". ".join(f"{one.name}: {_reading(one)}" for one in found)
-    head = (
-        f'<h1>{escape(title)}</h1><p class="reading">{escape(reading)}.</p>'
-        f'<p class="note">{networks} networks trained, {plan.seeds} to '
-        f"{plan.most_seeds} at a depth.</p>"
-    )
-    return document(
-        title,
-        head,
-        [
-            ("meaning", "What was asked", _meaning(plan, found)),
-            ("figure", "The boundary", _figure(figures["boundary"], title, _BOUNDARY)),
-            ("levels", "What was measured", _figure(figures["levels"], title, _LEVELS)),
-            ("table", "By width", _tables(plan, found)),
-            ("settings", "Settings", _settings(plan)),
-        ],
-    )
-
-
-_BOUNDARY = (
-    "Points: the depth d* at which the geometric mean of the measure over networks "
-    "passes the threshold, with 95 % intervals. An arrow up: not passed up to the "
-    "deepest network tried; down: passed by the shallowest. Full lines: fitted power "
-    "laws d* = A n^a, where three widths or more are bounded. Dotted: d* = n for "
-    "comparison. Below its line a network is described by its kernel."
-)
-_LEVELS = (
-    "Every depth that was measured: geometric mean over its networks with 95 % "
-    "interval; its colour is the width. Dashed: the threshold. d* is read off between "
-    "the two depths beside it, along the thin line. A triangle at the edge: most "
-    "networks left the finite numbers, or never departed."
-)
+    parts = [
+        ("meaning", "What was asked", _meaning(plan, found)),
+        ("figures", "Figures", page.figures(drawings)),
+        ("table", "By width", _tables(plan, found)),
+        ("settings", "Settings", _settings(plan)),
+    ]
+    return page.document(title, page.heading(title, [note], f"{reading}."), parts)
 
 
 def _reading(one: Found) -> str:
@@ -218,9 +177,8 @@ def _meaning(plan: Plan, found: Sequence[Found]) -> str:
         one.name: plan.config(one.name, plan.widths[0], plan.depths[0]).model
         for one in found
     }
-    kinds = "".join(
-        f"<dt>{name}</dt><dd>{mathematics(family(model.kind).formula(model))}. "
-        f"Expected: {escape(_EXPECTED[name])}.</dd>"
+    kinds = page.definitions(
+        (name, f"{family(model.kind).formula(model)}. Expected: {_EXPECTED[name]}.")
         for name, model in models.items()
     )
     phi = ", ".join(sorted({model.activation for model in models.values()}))
@@ -234,14 +192,7 @@ def _meaning(plan: Plan, found: Sequence[Found]) -> str:
         "divergence: see the warnings on the console and compare with a lower "
         "train.lr_fraction.</p>"
     )
-    return f"{text}<p>A block, z to z', with φ = {phi}:</p><dl>{kinds}</dl>"
-
-
-def _figure(png: bytes, title: str, caption: str) -> str:
-    return (
-        f"<figure>{image(png, title)}<figcaption><p>{escape(caption)}</p>"
-        "</figcaption></figure>"
-    )
+    return f"{text}<p>A block, z to z', with φ = {phi}:</p>{kinds}"
 
 
 def _tables(plan: Plan, found: Sequence[Found]) -> str:
@@ -271,7 +222,7 @@ def _tables(plan: Plan, found: Sequence[Found]) -> str:
         "assumption that the measure goes one way with depth: there the boundary is "
         "not a single depth.</p>"
     )
-    return f"{table(rows, header)}{note}<ul>{items}</ul>"
+    return f"{page.table(rows, header)}{note}<ul>{items}</ul>"
 
 
 def _settings(plan: Plan) -> str:
@@ -285,4 +236,4 @@ def _settings(plan: Plan) -> str:
         ("networks at a depth", f"{plan.seeds} to {plan.most_seeds}"),
         *((f"set {name}", str(value)) for name, value in plan.settings.items()),
     ]
-    return table(rows)
+    return page.table(rows)

@@ -1,22 +1,11 @@
 """What each figure shows, what theory expects of it, and what to look for.
 
-Written for someone who sees a report for the first time.  In these texts Θ_t and n^2
-become an index and a power on the page.
+Of runs; written for someone who sees a report for the first time.
 """
-
-import dataclasses
 
 from testbed.reports.departures import SPLITS, above_at_end, departure_words
 from testbed.reports.record import Record
-
-
-@dataclasses.dataclass(frozen=True)
-class Caption:
-    """Three short texts."""
-
-    shown: str
-    expected: str
-    look_for: str
+from testbed.reports.toolkit import Caption
 
 
 def losses(record: Record, expected_drawn: bool, cut: bool) -> Caption:

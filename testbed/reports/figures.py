@@ -1,10 +1,10 @@
 """All figures of a report, in their order."""
 
-from testbed.reports.drawing import Drawing
 from testbed.reports.kernels import kernel, spectrum
 from testbed.reports.network import layers, movement
 from testbed.reports.predictions import distances, ensemble, losses
 from testbed.reports.record import Record
+from testbed.reports.toolkit import Drawing
 
 FIGURES = (losses, distances, ensemble, kernel, spectrum, layers, movement)
 

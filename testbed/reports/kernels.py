@@ -4,28 +4,21 @@ import numpy as np
 from matplotlib.axes import Axes
 
 from testbed.divergence import alignment, top_eigenvalues
-from testbed.reports import captions, style
-from testbed.reports.drawing import (
-    Drawing,
-    TimeAxis,
-    log_x,
-    log_y,
-    nothing,
-    page,
-    positive,
-)
+from testbed.reports import captions, toolkit
 from testbed.reports.record import Record, extent
+from testbed.reports.time_axis import TimeAxis
+from testbed.reports.toolkit import style
 
 _T, _0, _INF = r"\Theta_t", r"\Theta_0", r"\Theta_\infty"
 _NO_PROBES = "No kernels were measured (kernel.probes is 0)."
 
 
-def kernel(record: Record) -> Drawing:
+def kernel(record: Record) -> toolkit.Drawing:
     """Change of the empirical kernel, its distance to the limit, its alignment."""
     name, title = "kernel", "How the tangent kernel moves"
     if "kernel/drift" not in record.metrics:
-        return Drawing(name, title, _NO_PROBES)
-    figure, axes = page(record, 2, 2, 6.4)
+        return toolkit.Drawing(name, title, _NO_PROBES)
+    figure, axes = toolkit.blank(2, 2, 6.4, record.in_one_line)
     known = ~np.isnan(record.metrics["kernel/drift"]).all(1)
     axis = TimeAxis(record.times[known])
     later = record.times[known] > 0
@@ -36,28 +29,29 @@ def kernel(record: Record) -> Drawing:
 
     ax = axes[0, 0]
     label = rf"since t = 0: $|{_T} - {_0}| / |{_0}|$"
-    axis.networks(ax, positive(series("kernel/drift")), label=label, **finite)
+    axis.networks(ax, toolkit.positive(series("kernel/drift")), label=label, **finite)
     if "kernel/error_infinite" in record.metrics:
         label = rf"to the limit: $|{_T} - {_INF}| / |{_INF}|$"
         kind = style.PREDICTORS["infinite"]
-        values = positive(series("kernel/error_infinite"))
+        values = toolkit.positive(series("kernel/error_infinite"))
         axis.networks(ax, values, label=label, **kind)
     ax.set_title("Relative change of the kernel")
 
     ax = axes[0, 1]
-    values = positive(series("kernel/distance"))
+    values = toolkit.positive(series("kernel/distance"))
     axis.networks(ax, values, label=rf"$1 - \cos({_T}, {_0})$", **finite)
     ax.set_title("Change of its shape, scale aside")
 
-    log_y(*axes[0])
+    toolkit.log_y(*axes[0])
     for ax in axes[0]:
         if ax.get_yscale() != "log":
-            nothing(ax, "no change" if later.any() else "only t = 0 was measured")
+            toolkit.nothing(
+                ax, "no change" if later.any() else "only t = 0 was measured"
+            )
 
     ax = axes[1, 0]
     axis.networks(ax, series("kernel/alignment"), label=f"${_T}$", color=blue)
-    ax.set_title("Alignment with the targets")
-    ax.set_ylabel("from 0 (none) to 1")
+    ax.set(title="Alignment with the targets", ylabel="from 0 (none) to 1")
     ntk, y = record.limits.get("ntk"), record.limits.get("y/train")
     if ntk is not None and y is not None:
         half = len(ntk) // 2
@@ -73,16 +67,16 @@ def kernel(record: Record) -> Drawing:
         if ax.get_legend_handles_labels()[0]:
             axis.finish(ax, label=ax in axes[1])
             ax.legend(loc="best")
-    return Drawing(name, title, captions.kernel(record), figure)
+    return toolkit.Drawing(name, title, captions.kernel(record), figure)
 
 
-def spectrum(record: Record) -> Drawing:
+def spectrum(record: Record) -> toolkit.Drawing:
     """Eigenvalues of the kernels on the probes."""
     name, title = "spectrum", "Spectrum of the tangent kernel"
     measured = record.measured("finite/kernel")
     if not measured:
-        return Drawing(name, title, _NO_PROBES)
-    figure, (axes,) = page(record, 1, 2, 4.3)
+        return toolkit.Drawing(name, title, _NO_PROBES)
+    figure, (axes,) = toolkit.blank(1, 2, 4.3, record.in_one_line)
     first, last = measured[0], measured[-1]
     limit = record.limits.get("ntk")
     reference = None if limit is None else _descending(limit)[0]
@@ -96,24 +90,25 @@ def spectrum(record: Record) -> Drawing:
         kind = {"color": color, "linestyle": line, "label": label}
         _spectral_line(axes[0], index, low, middle, high, **kind)
         if reference is not None:
-            below = positive(reference)
+            below = toolkit.positive(reference)
             _spectral_line(
                 axes[1], index, low / below, middle / below, high / below, **kind
             )
     if reference is not None:
         kind = style.PREDICTORS["infinite"] | {"label": f"${_INF}$, infinite width"}
-        axes[0].plot(index, positive(reference), **kind)
+        axes[0].plot(index, toolkit.positive(reference), **kind)
         axes[1].axhline(1, **kind)
     else:
-        nothing(axes[1], "limits.npz is missing")
+        toolkit.nothing(axes[1], "limits.npz is missing")
     axes[0].set_title("Eigenvalues")
     axes[1].set_title("In units of the infinite network's")
     for ax in axes:
-        log_y(ax)
-        log_x(ax, 1, len(index))
+        toolkit.log_y(ax)
+        ax.set_xlim(1 / 1.15, len(index) * 1.15)
+        toolkit.log_axis(ax.xaxis)
         ax.set_xlabel("index, largest first")
         ax.legend(loc="best")
-    return Drawing(name, title, captions.spectrum(record), figure)
+    return toolkit.Drawing(name, title, captions.spectrum(record), figure)
 
 
 def _limit_line(ax: Axes, level: float) -> None:
@@ -140,4 +135,4 @@ def _rounding(kernels: np.ndarray) -> float:
 
 def _spectral_line(ax: Axes, index, low, middle, high, **kind) -> None:
     ax.plot(index, middle, **kind)
-    ax.fill_between(index, low, high, color=kind["color"], alpha=0.2, linewidth=0)
+    toolkit.band(ax, index, low, high, kind["color"])

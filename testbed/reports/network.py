@@ -8,25 +8,18 @@ from testbed.divergence import log_norm
 from testbed.families import NoLaw, family
 from testbed.kinds import KINDS
 from testbed.laws import LayerLaw
-from testbed.reports import captions, style
-from testbed.reports.drawing import (
-    Drawing,
-    TimeAxis,
-    legend_below,
-    log_y,
-    nothing,
-    page,
-    positive,
-)
+from testbed.reports import captions, toolkit
 from testbed.reports.record import Record, extent
+from testbed.reports.time_axis import TimeAxis
+from testbed.reports.toolkit import style
 from testbed.settings import fitting, override
 
 GROUPS = {"input": "#E69F00", "blocks": style.FINITE, "head": "#CC79A7"}
 
 
-def layers(record: Record) -> Drawing:
+def layers(record: Record) -> toolkit.Drawing:
     """Log-norm, active fraction and gradient norm of every layer, start and end."""
-    figure, (axes,) = page(record, 1, 3, 4.2)
+    figure, (axes,) = toolkit.blank(1, 3, 4.2, record.in_one_line)
     found = initial_law(record)
     law = None if isinstance(found, NoLaw) else found
     moments = [
@@ -35,22 +28,26 @@ def layers(record: Record) -> Drawing:
     ]
     if len(record.times) == 1:
         moments = moments[:1]
-    _log_norms(axes[0], record, moments, law)
-    _active_fractions(axes[1], record, moments, law)
+    of_length = law and (law.log_norm_mean, law.log_norm_var)
+    _by_layer(axes[0], record, moments, "squared_norm", log_norm, of_length)
+    axes[0].set_title("Length of the hidden vector")
+    axes[0].set_ylabel(r"$\log(|z_l|^2 / |z_0|^2)$")
+    of_units = law and (law.active_fraction, law.active_fraction_var)
+    _by_layer(axes[1], record, moments, "active_fraction", np.float64, of_units)
+    axes[1].set(title="Active units", ylabel=r"share of units with $\phi > 0$")
     _gradient_norms(axes[2], record, moments)
     for ax in axes[:2]:
         ax.set_xlabel("layer l (0: the input's image)")
     axes[2].set_xlabel("residual block")
     drawn = [ax for ax in axes if ax.get_legend_handles_labels()[0]]
-    if drawn:
-        legend_below(figure, drawn[0])
+    toolkit.legend_below(figure, *drawn[:1])
     measured = record.at(0, "finite/layers/squared_norm") is not None
     missing = found.reason if isinstance(found, NoLaw) else ""
     caption = captions.layers(record, missing, measured)
-    return Drawing("layers", "Layer by layer", caption, figure)
+    return toolkit.Drawing("layers", "Layer by layer", caption, figure)
 
 
-def movement(record: Record) -> Drawing:
+def movement(record: Record) -> toolkit.Drawing:
     """How far each group of parameters has moved."""
     name, title = "movement", "How far the parameters move"
     prefix = "parameters/movement/"
@@ -58,20 +55,22 @@ def movement(record: Record) -> Drawing:
     groups.sort(key=lambda g: list(GROUPS).index(g) if g in GROUPS else len(GROUPS))
     later = record.times > 0
     if not groups or not later.any():
-        return Drawing(name, title, "Only t = 0 was recorded, where nothing has moved.")
-    figure, ((ax,),) = page(record, 1, 1, 4.0)
+        return toolkit.Drawing(
+            name, title, "Only t = 0 was recorded, where nothing has moved."
+        )
+    figure, ((ax,),) = toolkit.blank(1, 1, 4.0, record.in_one_line)
     axis = TimeAxis(record.times[later])
     lines = ("-", (0, (5, 2)), (0, (1, 1)))
     for i, group in enumerate(groups):
-        values = positive(record.metrics[prefix + group][later])
+        values = toolkit.positive(record.metrics[prefix + group][later])
         kind = {"color": GROUPS.get(group, style.FAINT), "linestyle": lines[i % 3]}
         axis.networks(ax, values, label=group, **kind)
-    log_y(ax)
+    toolkit.log_y(ax)
     axis.finish(ax)
     ax.set_ylabel(r"$|\theta_t - \theta_0| / |\theta_0|$")
     ax.legend(loc="best")
     ax.set_title("Relative change of the weights")
-    return Drawing(name, title, captions.movement(record), figure)
+    return toolkit.Drawing(name, title, captions.movement(record), figure)
 
 
 def initial_law(record: Record) -> LayerLaw | NoLaw:
@@ -83,55 +82,40 @@ def initial_law(record: Record) -> LayerLaw | NoLaw:
     return family(kind).layer_law(model, int(record.config["model.depth"]))
 
 
-def _log_norms(ax: Axes, record: Record, moments, law: LayerLaw | None) -> None:
-    ax.set_title("Length of the hidden vector")
-    ax.set_ylabel(r"$\log(|z_l|^2 / |z_0|^2)$")
+def _by_layer(ax: Axes, record: Record, moments, name: str, value, law) -> None:
+    """A recorded quantity of every layer, as `value` of what was recorded, and its law.
+
+    The law is mean and variance over networks, (layers,) each, or None.
+    """
     drawn = False
     for place, label, kind in moments:
-        squared = record.known(place, "finite/layers/squared_norm")
-        if squared is not None:
-            log = np.ma.masked_invalid(log_norm(squared))  # -inf: dead, left out
-            _over_networks(ax, log, label, kind, shade=place == 0)
-            drawn = True
-    if not drawn:
-        return nothing(ax, "not measured\n(kernel.probes is 0)")
-    if law:
-        _law(ax, law.log_norm_mean, law.log_norm_var)
-
-
-def _active_fractions(ax: Axes, record: Record, moments, law: LayerLaw | None) -> None:
-    ax.set_title("Active units")
-    ax.set_ylabel(r"share of units with $\phi > 0$")
-    drawn = False
-    for place, label, kind in moments:
-        active = record.known(place, "finite/layers/active_fraction")
-        if active is not None:
-            values = np.asarray(active, np.float64)
+        recorded = record.known(place, f"finite/layers/{name}")
+        if recorded is not None:
+            values = np.ma.masked_invalid(value(recorded))  # log 0: dead, left out
             _over_networks(ax, values, label, kind, shade=place == 0)
             drawn = True
     if not drawn:
-        return nothing(ax, "not measured\n(kernel.probes is 0)")
+        return toolkit.nothing(ax, "not measured\n(kernel.probes is 0)")
     if law:
-        _law(ax, law.active_fraction, law.active_fraction_var)
+        _law(ax, *law)
 
 
 def _gradient_norms(ax: Axes, record: Record, moments) -> None:
-    ax.set_title("Gradient of the loss")
-    ax.set_ylabel("norm of the gradient in a block")
+    ax.set(title="Gradient of the loss", ylabel="norm of the gradient in a block")
     drawn = False
     for place, label, kind in moments:
         norms = record.known(place, "finite/layers/gradient_norm")
         if norms is None or not (norms > 0).any():
             continue
-        low, middle, high = extent(positive(norms).T)
+        low, middle, high = extent(toolkit.positive(norms).T)
         block = np.arange(1, len(middle) + 1)
         marker = "o" if len(block) == 1 else None
         ax.plot(block, middle, label=label, marker=marker, **kind)
-        ax.fill_between(block, low, high, color=kind["color"], alpha=0.2, linewidth=0)
+        toolkit.band(ax, block, low, high, kind["color"])
         drawn = True
     if not drawn:
-        return nothing(ax, "the blocks are not trained")
-    log_y(ax)
+        return toolkit.nothing(ax, "the blocks are not trained")
+    toolkit.log_y(ax)
 
 
 def _over_networks(
@@ -143,13 +127,12 @@ def _over_networks(
     ax.plot(layer, mean, label=label, marker=marker, **kind)
     if shade and len(values) > 1:
         sd = np.sqrt(values.var(0, ddof=1).mean(-1))
-        band = {"color": kind["color"], "alpha": 0.2, "linewidth": 0}
-        ax.fill_between(layer, mean - sd, mean + sd, **band)
+        toolkit.band(ax, layer, mean - sd, mean + sd, kind["color"])
 
 
 def _law(ax: Axes, mean: np.ndarray, var: np.ndarray) -> None:
     layer, sd = np.arange(len(mean)), np.sqrt(var)
-    band = {"color": style.THEORY, "alpha": 0.13, "linewidth": 0}
-    ax.fill_between(layer, mean - sd, mean + sd, label="theory, ± 1 sd", **band)
+    kind = {"alpha": 0.13, "label": "theory, ± 1 sd"}
+    toolkit.band(ax, layer, mean - sd, mean + sd, style.THEORY, **kind)
     kind = {"color": style.THEORY, "linewidth": 1.4, "linestyle": (0, (4, 1, 1, 1))}
     ax.plot(layer, mean, label="theory at t = 0, mean", **kind)

@@ -4,26 +4,20 @@ import numpy as np
 from matplotlib.axes import Axes
 
 from testbed.divergence import Departure
-from testbed.reports import captions, style
+from testbed.reports import captions, toolkit
 from testbed.reports.departures import SPLITS, departure_words, departures
-from testbed.reports.drawing import (
-    Drawing,
-    TimeAxis,
-    legend_below,
-    log_y,
-    page,
-    positive,
-)
 from testbed.reports.record import Record, extent
+from testbed.reports.time_axis import TimeAxis
+from testbed.reports.toolkit import style
 
 _FOLLOWED = 6  # examples in the figure of single outputs
 _DRAWN = 30  # networks drawn as single lines, at most
 
 
-def losses(record: Record) -> Drawing:
+def losses(record: Record) -> toolkit.Drawing:
     """Loss, and accuracy if there are classes, of the three predictors over time."""
     rows = 2 if record.has_labels else 1
-    figure, axes = page(record, rows, 2, 1 + 3.1 * rows, sharex=True, sharey="row")
+    figure, axes = _panels(record, rows, 1 + 3.1 * rows)
     axis = TimeAxis(record.times)
     expected = expected_losses(record)
     for row, measure in enumerate(("loss", "accuracy")[:rows]):
@@ -49,21 +43,21 @@ def losses(record: Record) -> Drawing:
     if rows > 1:
         axes[1, 0].set_ylabel("share classified right")
     most = _divergence_limit(record)
-    log_y(*axes[0], top=most)
-    legend_below(figure, axes[0, 1])
+    toolkit.log_y(*axes[0], top=most)
+    toolkit.legend_below(figure, axes[0, 1])
     caption = captions.losses(record, expected is not None, most is not None)
-    return Drawing("losses", "Loss while training", caption, figure)
+    return toolkit.Drawing("losses", "Loss while training", caption, figure)
 
 
-def distances(record: Record) -> Drawing:
+def distances(record: Record) -> toolkit.Drawing:
     """Relative distances between predictors over time, and when they part."""
     name, title = "distances", "When the predictors part"
     later = record.times > 0
     if not later.any():
         reason = "Only t = 0 was recorded, where no distance has a unit."
-        return Drawing(name, title, reason)
+        return toolkit.Drawing(name, title, reason)
     rows = 2 if record.has_infinite else 1
-    figure, axes = page(record, rows, 2, 1.2 + 2.9 * rows, sharex=True, sharey="row")
+    figure, axes = _panels(record, rows, 1.2 + 2.9 * rows)
     axis = TimeAxis(record.times[later])
     for row in range(rows):
         for ax, split in zip(axes[row], SPLITS, strict=True):
@@ -71,7 +65,7 @@ def distances(record: Record) -> Drawing:
                 if (other == "infinite") != (row == 1):
                     continue
                 values = record.metrics[f"distance/{one}_{other}/{split}/relative"]
-                values = positive(values[later])
+                values = toolkit.positive(values[later])
                 if row == 0 and values.shape[1] > 1:
                     for seed in values.T[:_DRAWN]:
                         thin = {"linewidth": 0.7, "alpha": 0.7}
@@ -84,22 +78,24 @@ def distances(record: Record) -> Drawing:
                 ax.set_title(f"To the infinite network's mean, {SPLITS[split]}")
             axis.finish(ax, label=row == rows - 1)
         axes[row, 0].set_ylabel("relative distance")
-        log_y(*axes[row])
-    legend_below(figure, *axes[:, 0])
-    return Drawing(name, title, captions.distances(record), figure)
+        toolkit.log_y(*axes[row])
+    toolkit.legend_below(figure, *axes[:, 0])
+    return toolkit.Drawing(name, title, captions.distances(record), figure)
 
 
-def ensemble(record: Record) -> Drawing:
+def ensemble(record: Record) -> toolkit.Drawing:
     """Outputs on a few test examples: each network, and the Gaussian process."""
     name, title = "ensemble", "Single outputs"
     if record.has_infinite:
         title += " against the Gaussian process"
     y = record.limits.get("y/test")
     if y is None or record.at(0, "finite/outputs/test") is None:
-        return Drawing(name, title, "The recorded arrays are missing.")
+        return toolkit.Drawing(name, title, "The recorded arrays are missing.")
     picked = _examples(record)
     lines = -(-len(picked) // 3)
-    figure, axes = page(record, lines, 3, 1.1 + 2.4 * lines, sharex=True, sharey=True)
+    figure, axes = toolkit.blank(
+        lines, 3, 1.1 + 2.4 * lines, record.in_one_line, sharex=True, sharey=True
+    )
     axis = TimeAxis(record.times)
     drawn = min(record.seeds, _DRAWN)
     finite, linearized = (
@@ -139,9 +135,9 @@ def ensemble(record: Record) -> Drawing:
     for ax in axes[:, 0]:
         ax.set_ylabel("output of the true class" if of_class else "output")
     cut = _cut_outputs(axes.flat[0], 4 * max(*usual, np.abs(y).max()))
-    legend_below(figure, axes[0, 0])
+    toolkit.legend_below(figure, axes[0, 0])
     caption = captions.ensemble(record, len(picked), drawn, cut)
-    return Drawing(name, title, caption, figure)
+    return toolkit.Drawing(name, title, caption, figure)
 
 
 def expected_losses(record: Record) -> dict[str, np.ndarray] | None:
@@ -161,6 +157,12 @@ def expected_losses(record: Record) -> dict[str, np.ndarray] | None:
         if not (variance > 0).any():
             return None
     return found
+
+
+def _panels(record: Record, rows: int, height: float):
+    """A column each split, over one axis of time."""
+    note = record.in_one_line
+    return toolkit.blank(rows, len(SPLITS), height, note, sharex=True, sharey="row")
 
 
 def _mark_departures(ax: Axes, record: Record, split: str) -> None:

@@ -63,6 +63,19 @@ class Record:
         """Whether the examples have classes."""
         return "labels/test" in self.limits
 
+    @property
+    def in_one_line(self) -> str:
+        """The run in one line."""
+        c = self.config
+        networks = f"{self.seeds} networks" if self.seeds > 1 else "1 network"
+        ratio = c["model.depth"] / c["model.width"]
+        return (
+            f"{c['model.kind']}, width {c['model.width']}, depth {c['model.depth']} "
+            f"(d/n = {ratio:.3g}), {networks}; {c['data.name']}, "
+            f"{c['data.train_size']} training examples; {c['train.optimizer']}, "
+            f"{c['train.loss']}"
+        )
+
     def at(self, index: int, key: str, rows: Any = ...) -> np.ndarray | None:
         """The array `key` at the `index`-th recorded time, or None.
 
@@ -132,10 +145,6 @@ def _load(folder: RunFolder) -> Record:
     check_sizes(path, config)
     checked = folder.remember()
     summary = folder.read_json("summary.json") or {}
-    try:
-        environment = folder.read_json("environment.json") or {}
-    except Damaged as damage:
-        environment = {"damaged": damage.reason}
     rows = folder.rows(whole=bool(summary))
     if not rows:
         rule = "holds no recorded time yet"
@@ -159,9 +168,16 @@ def _load(folder: RunFolder) -> Record:
         times = np.array([row["t"] for row in rows], np.float64)
     except (KeyError, OverflowError):
         raise Damaged(path / ROWS, "a line has no step or no t") from None
-    return Record(
-        path, config, steps, times, metrics, limits, summary, environment, checked
-    )
+    where = environment(folder)
+    return Record(path, config, steps, times, metrics, limits, summary, where, checked)
+
+
+def environment(folder: RunFolder) -> dict[str, Any]:
+    """Where a run or simulation ran, or {"damaged": why}."""
+    try:
+        return folder.read_json("environment.json") or {}
+    except Damaged as damage:
+        return {"damaged": damage.reason}
 
 
 def _check(folder: RunFolder, name: str) -> None:

@@ -1,6 +1,5 @@
 """The numbers of a report as rows of text, and the command that gives them again."""
 
-import shlex
 from collections.abc import Iterable
 from typing import Any
 
@@ -8,6 +7,7 @@ import numpy as np
 
 from testbed.config import DEFAULT_DEPTH, Config
 from testbed.divergence import Departure
+from testbed.reports import sections
 from testbed.reports.departures import SPLITS, departures
 from testbed.reports.record import Record, extent
 from testbed.settings import changed, fitting, flatten, override
@@ -110,33 +110,8 @@ def command(record: Record, every: bool = False) -> str:
     With `every` setting spelled out it does not depend on the defaults, which can
     change from version to version.
     """
-    words = ["python scripts/train.py"]
-    settings = flatten(_config(record)) if every else changed_settings(record)
-    for name, value in settings.items():
-        if name.startswith(("run.", "wandb.")) and name != "run.seed_axis":
-            continue
-        words.append(shlex.quote(f"--{name}={in_words(value)}"))
-    return " \\\n    ".join(words)
-
-
-def in_words(value: Any) -> str:
-    """A setting as the command line writes it."""
-    if isinstance(value, list | tuple):
-        return ",".join(map(str, value))
-    return repr(value) if isinstance(value, float) else str(value)
-
-
-def environment(record: Record) -> list[Row]:
-    """(what, value) of the machine and the versions."""
-    e = record.environment
-    rows = []
-    if e.get("commit"):
-        differs = ", with uncommitted changes" if e.get("modified") else ""
-        rows.append(("commit", f"{e['commit']}{differs}"))
-    if e.get("device"):
-        rows.append(("device", f"{e.get('devices', 1)} × {e['device']}"))
-    rows += [(k, str(e[k])) for k in ("platform", "python") if e.get(k)]
-    return rows + [(k, v) for k, v in (e.get("packages") or {}).items() if v]
+    given = flatten(_config(record)) if every else changed_settings(record)
+    return sections.command("train.py", given)
 
 
 def _config(record: Record) -> Config:

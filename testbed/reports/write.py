@@ -1,12 +1,11 @@
 """From a run's folder to its figures and its page."""
 
-import io
 from pathlib import Path
 
 from testbed.files import together
-from testbed.reports.page import add_page
 from testbed.reports.record import load_record
-from testbed.reports.style import in_style, load_matplotlib
+from testbed.reports.toolkit.page import add_page
+from testbed.reports.toolkit.style import in_style, load_matplotlib
 
 
 def write_report(path: Path) -> list[Path]:
@@ -27,22 +26,13 @@ def write_report(path: Path) -> list[Path]:
       OSError: it cannot be written.
     """
     load_matplotlib()
-    from matplotlib.backends.backend_agg import FigureCanvasAgg
-
     from testbed.reports.figures import draw
     from testbed.reports.html import render
 
     path = Path(path)
     record = load_record(path)
-    images = {}
     with in_style():
         drawings = draw(record)
-        for drawing in drawings:
-            if drawing.figure is not None:
-                png = io.BytesIO()
-                # savefig would draw every figure twice.
-                FigureCanvasAgg(drawing.figure).print_png(png)
-                images[drawing.name] = png.getvalue()
-    page = render(record, drawings, images)
+    page = render(record, drawings)
     with together() as files:
-        return add_page(files, path, page, images)
+        return add_page(files, path, page, drawings)

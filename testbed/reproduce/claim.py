@@ -2,8 +2,12 @@
 
 import dataclasses
 from collections.abc import Sequence
+from typing import Any
 
+import numpy as np
 from matplotlib.figure import Figure
+
+from testbed.reports.toolkit import Caption
 
 
 @dataclasses.dataclass(frozen=True)
@@ -68,6 +72,11 @@ def above(text: str, measured: float, bound: float, why: str = "") -> Claim:
     return Claim(text, f"{measured:.4g}", wanted, bool(measured > bound))
 
 
+def mean_and_error(x: np.ndarray, axis: int = 0) -> tuple[Any, Any]:
+    """Mean along an axis, that of independent networks, and its standard error."""
+    return x.mean(axis), x.std(axis, ddof=1) / x.shape[axis] ** 0.5
+
+
 @dataclasses.dataclass(frozen=True)
 class Result:
     """What a reproduction returns.
@@ -76,9 +85,9 @@ class Result:
       figure: the picture.
       claims: statements decided by the numbers in it, at least one of them that a wrong
         law would fail.
-      caption: what is shown, and what to look for.
+      caption: what is shown, and what to look for; what is expected is in the header.
     """
 
     figure: Figure
     claims: Sequence[Claim]
-    caption: str
+    caption: Caption

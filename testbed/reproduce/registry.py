@@ -2,16 +2,16 @@
 
 import dataclasses
 import importlib
-import io
 import json
 import time
 import warnings
 from pathlib import Path
 from types import ModuleType
 
-from testbed.errors import RunError, check_name
-from testbed.files import together
-from testbed.reports.style import in_style
+from testbed.errors import check_name
+from testbed.reports.toolkit import Caption, as_png
+from testbed.reports.toolkit.page import report_files
+from testbed.reports.toolkit.style import in_style
 from testbed.reproduce.claim import Claim
 from testbed.runs import digests, parsing
 from testbed.runs.parsing import Damaged
@@ -41,8 +41,8 @@ class Reproduction:
     Attributes:
       name: of its file in `testbed.reproduce.figures`.
       title: first line of its docstring.
-      header: the rest: question, source, parameters, expected result, time.
-      caption: what is shown.
+      header: the rest: question, source, parameters, time.
+      caption: what is shown, what was expected, and what to look for.
       claims: decided.
       seconds: wall time.
       quick: whether it was the small variant.
@@ -52,7 +52,7 @@ class Reproduction:
     name: str
     title: str
     header: dict[str, str]
-    caption: str
+    caption: Caption
     claims: tuple[Claim, ...]
     seconds: float
     quick: bool
@@ -64,6 +64,7 @@ class Reproduction:
         return all(claim.passed for claim in self.claims)
 
 
+REMEDY = "choose another --dir"  # where a folder cannot be written
 FIELDS = ("Question", "Source", "Parameters", "Quick", "Expected", "Time")
 
 
@@ -94,8 +95,6 @@ def reproduce(name: str, quick: bool, folder: Path) -> Reproduction:
       UserError: no such reproduction.
       RunError: the folder cannot be written.
     """
-    from matplotlib.backends.backend_agg import FigureCanvasAgg
-
     title, header = header_of(name)
     small = header.pop("Quick")
     if quick:  # what it does not name is as in the full variant
@@ -104,17 +103,16 @@ def reproduce(name: str, quick: bool, folder: Path) -> Reproduction:
     began = time.perf_counter()
     with in_style():
         result = _module(name).reproduce(quick)
-        png = io.BytesIO()
-        FigureCanvasAgg(result.figure).print_png(png)
+    png = as_png(result.figure)
     done = Reproduction(
         name,
         title,
         header,
-        result.caption,
+        dataclasses.replace(result.caption, expected=header.pop("Expected")),
         tuple(result.claims),
         time.perf_counter() - began,
         quick,
-        png.getvalue(),
+        png,
     )
     _keep(done, folder / name)
     return done
@@ -133,8 +131,12 @@ def kept(folder: Path) -> list[Reproduction]:
             if record.pop("figure", None) not in (None, digests.of_bytes(png)):
                 raise Damaged(folder / name / "figure.png", "its digest does not match")
             del record["passed"]
-            claims = tuple(Claim(**claim) for claim in record.pop("claims"))
-            found.append(Reproduction(**record, claims=claims, png=png))
+            record["claims"] = tuple(Claim(**claim) for claim in record["claims"])
+            if isinstance(record["caption"], str):  # of an earlier version
+                expected = record["header"].pop("Expected", "")
+                record["caption"] = {"shown": record["caption"], "expected": expected}
+            record["caption"] = Caption(**record["caption"])
+            found.append(Reproduction(**record, png=png))
         except (OSError, LookupError, TypeError):
             continue  # of another version
         except Damaged as damage:
@@ -147,14 +149,9 @@ def _keep(done: Reproduction, path: Path) -> None:
     del record["png"]
     record |= {"passed": done.passed, "figure": digests.of_bytes(done.png)}
     text = json.dumps(digests.sealed(record), indent=2) + "\n"
-    try:
-        with together() as files:
-            files.write(path / "figure.png", done.png)
-            files.write(path / "claims.json", text.encode())
-    except OSError as error:
-        raise RunError(
-            f"{path}: cannot be written ({error.strerror}); choose another --dir"
-        ) from None
+    with report_files(path, REMEDY) as files:
+        files.write(path / "figure.png", done.png)
+        files.write(path / "claims.json", text.encode())
 
 
 def _module(name: str) -> ModuleType:

@@ -4,10 +4,8 @@ from collections.abc import Sequence
 from html import escape
 from pathlib import Path
 
-from testbed.errors import RunError
-from testbed.files import write_whole
-from testbed.reports.page import document, image, mathematics
-from testbed.reproduce.registry import Reproduction
+from testbed.reports.toolkit import page
+from testbed.reproduce.registry import REMEDY, Reproduction
 
 
 def write_page(done: Sequence[Reproduction], path: Path) -> Path:
@@ -16,14 +14,10 @@ def write_page(done: Sequence[Reproduction], path: Path) -> Path:
     Raises:
       RunError: it cannot be written.
     """
-    page = path / "report.html"
-    try:
-        write_whole(page, _render(done).encode())
-    except OSError as error:
-        raise RunError(
-            f"{page}: cannot be written ({error.strerror}); choose another --dir"
-        ) from None
-    return page
+    report = path / "report.html"
+    with page.report_files(report, REMEDY) as files:
+        page.add_page(files, path, _render(done))
+    return report
 
 
 def _render(done: Sequence[Reproduction]) -> str:
@@ -31,41 +25,32 @@ def _render(done: Sequence[Reproduction]) -> str:
     held = sum(claim.passed for claim in claims)
     small = any(one.quick for one in done)
     note = "Small variants (--quick): fewer networks, wider errors. " if small else ""
-    head = (
-        "<h1>Networks at initialization against the literature</h1>"
-        f'<p class="reading">{held} of {len(claims)} claims hold.</p>'
-        f'<p class="note">{note}Every claim compares a number measured here with one '
-        "that theory gives, or with a bound whose reason stands beside it; the laws "
-        "have no fitted parameter.</p>"
+    note += (
+        "Every claim compares a number measured here with one that theory gives, or "
+        "with a bound whose reason stands beside it; the laws have no fitted parameter."
+    )
+    reading = f"{held} of {len(claims)} claims hold."
+    head = page.heading(
+        "Networks at initialization against the literature", [note], reading
     )
     sections = [
         (one.name, f"{i}. {one.title}", _section(one)) for i, one in enumerate(done, 1)
     ]
-    return document("Reproductions", head, sections)
+    return page.document("Reproductions", head, sections)
 
 
 def _section(one: Reproduction) -> str:
     header = "".join(
-        f"<p><strong>{escape(key)}.</strong> {mathematics(text)}</p>"
-        for key, text in one.header.items()
+        page.paragraph(f"{key}.", text) for key, text in one.header.items()
     )
-    rows = "".join(
-        f"<tr><td>{mathematics(c.text)}</td><td>{mathematics(c.found)}</td>"
-        f"<td>{mathematics(c.wanted)}</td><td>{_verdict(c.passed)}</td></tr>"
-        for c in one.claims
-    )
-    table = (
-        '<div class="wide"><table><thead><tr><th>claim</th><th>measured</th>'
-        f"<th>wanted</th><th></th></tr></thead><tbody>{rows}</tbody></table></div>"
-    )
-    figure = (
-        f"<figure>{image(one.png, one.title)}<figcaption>"
-        f"<p>{mathematics(one.caption)}</p></figcaption></figure>"
-    )
+    rows = [(c.text, c.found, c.wanted, _verdict(c.passed)) for c in one.claims]
+    claims = page.table(rows, ["claim", "measured", "wanted", ""])
     command = f"python scripts/reproduce.py {one.name}" + " --quick" * one.quick
     end = f'<p class="note">{one.seconds:.0f} s. <code>{escape(command)}</code></p>'
-    return header + figure + table + end
+    return header + page.figure(one.title, one.caption, one.png) + claims + end
 
 
-def _verdict(passed: bool) -> str:
-    return "pass" if passed else '<strong style="color:#b3261e">fail</strong>'
+def _verdict(passed: bool) -> page.Html:
+    return page.Html(
+        "pass" if passed else '<strong style="color:#b3261e">fail</strong>'
+    )

@@ -13,9 +13,13 @@ TITLES = {
 
 def tables(summary: dict[str, Any]) -> Iterator[Table | str]:
     """One table a quantity, then the active units."""
-    for name, found in summary["quantities"].items():
-        yield _quantity(TITLES[name], found)
-    yield _active(summary)
+    for title, header, rows in rows_of(summary):
+        table = Table(title=title, title_justify="left")
+        for i, name in enumerate(header):
+            table.add_column(name, justify="right" if i else "left", no_wrap=i == 1)
+        for row in rows:
+            table.add_row(*row)
+        yield table
     if summary["dead"]:
         yield (
             f"{summary['dead']} networks died (all units of a layer off); the numbers "
@@ -23,43 +27,41 @@ def tables(summary: dict[str, Any]) -> Iterator[Table | str]:
         )
 
 
-def _quantity(title: str, found: dict[str, Any]) -> Table:
-    laws = found["laws"]
-    table = Table(title=title, title_justify="left")
-    table.add_column("")
-    table.add_column("measured", justify="right", no_wrap=True)
-    for law in laws:
-        table.add_column(law, justify="right", no_wrap=True)
-        table.add_column("z", justify="right")
+def rows_of(
+    summary: dict[str, Any],
+) -> Iterator[tuple[str, list[str], list[list[str]]]]:
+    """Title, header and rows of each table."""
+    for name, found in summary["quantities"].items():
+        header = ["", "measured", *(t for law in found["laws"] for t in (law, "z"))]
+        yield TITLES[name], header, _quantity(found)
+    layer = summary["hypoactivation"]["active_fraction"]["layer"]
+    title = f"Hypoactivation at layer {layer}, in units of 1/n"
+    yield title, ["", "measured", "theory"], _active(summary)
+
+
+def _quantity(found: dict[str, Any]) -> list[list[str]]:
+    laws, rows = found["laws"], []
     for label, key in (("mean", "mean"), ("variance", "var")):
-        cells = [f"{found[key]:.4f} +- {found[f'{key}_se']:.4f}"]
+        cells = [label, f"{found[key]:.4f} +- {found[f'{key}_se']:.4f}"]
         for law in laws.values():
             cells += [f"{law[key]:.4f}", f"{law[f'{key}_z']:+.1f}"]
-        table.add_row(label, *cells)
+        rows.append(cells)
     noise = next(iter(laws.values()))["ks_noise"]
-    cells = [f"noise {noise:.4f}"]
+    cells = ["KS distance", f"noise {noise:.4f}"]
     for law in laws.values():
         cells += [f"{law['ks']:.4f}", ""]
-    table.add_row("KS distance", *cells)
-    return table
+    return [*rows, cells]
 
 
-def _active(summary: dict[str, Any]) -> Table:
-    width = summary["width"]
-    found = summary["hypoactivation"]
-    layer = found["active_fraction"]["layer"]
-    table = Table(
-        title=f"Hypoactivation at layer {layer}, in units of 1/n", title_justify="left"
-    )
-    for name in ("", "measured", "theory"):
-        table.add_column(name, justify="right" if name else "left")
+def _active(summary: dict[str, Any]) -> list[list[str]]:
+    width, rows = summary["width"], []
     for label, key in (
         ("1/2 - share of active units", "active_fraction"),
         ("1/2 - |phi(z)|^2 / |z|^2", "activation_ratio"),
     ):
-        seen = found[key]
+        seen = summary["hypoactivation"][key]
         missing = width * (0.5 - seen["mean"])
         theory = width * (0.5 - seen["law"])
         error = width * seen["mean_se"]
-        table.add_row(label, f"{missing:.4f} +- {error:.4f}", f"{theory:.4f}")
-    return table
+        rows.append([label, f"{missing:.4f} +- {error:.4f}", f"{theory:.4f}"])
+    return rows

@@ -155,15 +155,15 @@ def test_a_library_draws_whatever_backend_is_named(tmp_path):
     """And leaves the variable, and matplotlib's settings, to its user."""
     program = """
 import os, sys
-from testbed.reports.style import in_style, load_matplotlib
+from testbed.reports.toolkit.style import in_style, load_matplotlib
 load_matplotlib()
 assert os.environ["MPLBACKEND"] == sys.argv[1]
-import testbed.reproduce.canvas
-from testbed.reports.sweeps.picture import canvas, picture
+import testbed.reproduce.claim
+from testbed.reports.toolkit import Drawing, blank
 with in_style():
-    figure, axes = canvas(1, 1, 2.0)
+    figure, axes = blank(1, 1, 2.0)
     axes[0, 0].plot([1, 2])
-    assert picture("a", "b", figure, "c").png.startswith(b"\\x89PNG")
+assert Drawing("a", "b", "c", figure).png.startswith(b"\\x89PNG")
 import matplotlib
 assert sys.argv[1] != "svg" or matplotlib.get_backend() == "svg"
 """

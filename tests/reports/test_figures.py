@@ -8,11 +8,13 @@ import pytest
 
 from testbed.families import NoLaw
 from testbed.laws import layer_law
-from testbed.reports import load_record, style
-from testbed.reports.drawing import TimeAxis, round_numbers
+from testbed.reports import load_record
 from testbed.reports.figures import draw
 from testbed.reports.network import initial_law
 from testbed.reports.predictions import expected_losses
+from testbed.reports.time_axis import TimeAxis
+from testbed.reports.toolkit import style
+from testbed.reports.toolkit.axes import round_numbers
 
 DEPTH, WIDTH = 3, 8
 

@@ -123,11 +123,11 @@ def test_a_failed_run_says_so(make_run):
     """A run that stopped shows its error on top."""
     error = "finite/loss/train of seed 1 is not finite at step 9, t = 2.25"
     record = load_record(make_run(status="failed", error=error).path)
-    text = Page(render(record, [], {})).text
+    text = Page(render(record, [])).text
     assert "This run failed." in text and error in text
     assert text.index(error) < text.index("Result")
     unfinished = load_record(make_run(status=None).path)
-    assert "has not finished" in Page(render(unfinished, [], {})).text
+    assert "has not finished" in Page(render(unfinished, [])).text
 
 
 def test_a_diverged_predictor_does_not_flatten_the_others(make_run):
@@ -142,7 +142,7 @@ def test_a_diverged_predictor_does_not_flatten_the_others(make_run):
     del summary["records"]  # as of an older version
     folder.write_json("summary.json", summary)
     record = load_record(made.path)
-    assert "without digests" in Page(render(record, [], {})).text
+    assert "without digests" in Page(render(record, [])).text
     drawing = losses(record)
     top = drawing.figure.axes[0].get_ylim()[1]
     first = [v[0].max() for k, v in record.metrics.items() if "/loss/" in k]
@@ -227,7 +227,7 @@ def test_text_is_escaped(make_run):
     """What a user wrote into a setting stays text."""
     group = "<script>alert(1)</script>"
     made = make_run(steps=(0,), settings={"wandb.group": group})
-    page = Page(render(load_record(made.path), [], {}))  # refuses script tags
+    page = Page(render(load_record(made.path), []))  # refuses script tags
     assert group in page.text
 
 
@@ -238,7 +238,7 @@ def test_settings_of_another_version(make_run):
     config = {"train.magic": 3, **folder.read_json("config.json")}
     folder.write_json("config.json", config)
     record = load_record(made.path)
-    assert "train.magic" in Page(render(record, [], {})).text
+    assert "train.magic" in Page(render(record, [])).text
     assert "magic" not in command(record)
 
 

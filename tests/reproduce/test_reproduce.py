@@ -13,14 +13,14 @@ import numpy as np
 import pytest
 
 from testbed.errors import RunError, UserError
-from testbed.reports import style
-from testbed.reports.page import mathematics
+from testbed.reports.toolkit import Caption, blank, histogram, style
+from testbed.reports.toolkit.page import mathematics
 from testbed.reproduce import registry
-from testbed.reproduce.canvas import canvas, histogram
 from testbed.reproduce.claim import Result, above, below, close
 from testbed.reproduce.registry import FIELDS, NAMES, header_of, reproduce
 from testbed.reproduce.run import run, show_list
 from testbed.reproduce.write import write_page
+from testbed.runs import digests
 
 ROOT = Path(__file__).resolve().parents[2]
 SCRIPT = str(ROOT / "scripts" / "reproduce.py")
@@ -150,9 +150,9 @@ Time: 0 s; quick: 0 s.
 """
 
     def drawn(quick):
-        figure, axes = canvas()
+        figure, axes = blank(1, 1, 3.8)
         axes[0, 0].plot([0, 1])
-        return Result(figure, list(claims), "A line & nothing else.")
+        return Result(figure, list(claims), Caption("A line & nothing else."))
 
     vars(module)["reproduce"] = drawn
     return module
@@ -185,6 +185,18 @@ def test_a_failing_claim_is_named(failing, tmp_path, capsys):
     kept = json.loads((tmp_path / NAMES[0] / "claims.json").read_text())
     assert not kept["passed"]
     assert [c["passed"] for c in kept["claims"]] == [True, False]
+
+
+def test_figures_of_an_earlier_version_stay_on_the_page(failing, tmp_path):
+    """Their caption was one text, and what is expected a field of the header."""
+    done, before = registry.reproduce(NAMES[0], True, tmp_path), tmp_path / NAMES[0]
+    assert registry.kept(tmp_path) == [done]
+    record = json.loads((before / "claims.json").read_text())
+    record["header"]["Expected"] = record["caption"]["expected"]
+    record["caption"] = record["caption"]["shown"]
+    del record["sha256"]
+    (before / "claims.json").write_text(json.dumps(digests.sealed(record)))
+    assert registry.kept(tmp_path) == [done]
 
 
 def test_a_failing_claim_is_exit_code_1(failing, tmp_path, monkeypatch, capsys):
@@ -247,10 +259,10 @@ def test_list_has_every_name_and_title(capsys):
     assert script().stdout == done.stdout
 
 
-def test_a_canvas_is_a_grid_in_the_houses_style():
+def test_a_blank_figure_is_a_grid_in_the_houses_style():
     """(rows, columns) of axes, always two-dimensional, of the reports' width."""
-    figure, axes = canvas(columns=3, rows=2, height=5.0)
-    assert axes.shape == (2, 3) and canvas()[1].shape == (1, 1)
+    figure, axes = blank(2, 3, 5.0)
+    assert axes.shape == (2, 3) and blank(1, 1, 3.8)[1].shape == (1, 1)
     assert tuple(figure.get_size_inches()) == (style.WIDTH_INCHES, 5.0)
     assert matplotlib.rcParams["axes.grid"] is False  # set while drawing, no longer
 
@@ -258,7 +270,7 @@ def test_a_canvas_is_a_grid_in_the_houses_style():
 def test_a_histogram_is_a_density_of_all_of_the_sample():
     """Its area is the share between the outer quantiles, 99.9 per cent."""
     x = np.random.default_rng(0).normal(size=100_000)
-    _, axes = canvas()
+    _, axes = blank(1, 1, 3.8)
     histogram(axes[0, 0], x, bins=40, color="k", label="x")
     (steps,) = axes[0, 0].patches
     density, edges, _ = steps.get_data()

@@ -5,27 +5,19 @@ from collections.abc import Sequence
 import numpy as np
 
 from testbed.divergence.collapse import Collapse
+from testbed.reports import toolkit
 from testbed.reports.sweeps.groups import (
     EXPECTED,
     Group,
     collapses,
     largest_grids,
     median,
-)
-from testbed.reports.sweeps.picture import (
-    Picture,
-    canvas,
-    depth_colors,
-    log_ticks,
-    note,
-    picture,
-    size_axis,
     titled,
 )
 from testbed.sweeps.gather import MEASURES
 
 
-def pictures(groups: Sequence[Group]) -> list[Picture]:
+def pictures(groups: Sequence[Group]) -> list[toolkit.Drawing]:
     """A figure for each of the largest grids."""
     drawn = []
     for group in largest_grids(groups):
@@ -37,9 +29,9 @@ def pictures(groups: Sequence[Group]) -> list[Picture]:
     return drawn
 
 
-def _draw(group: Group, found: dict, name: str) -> Picture:
-    figure, axes = canvas(2, len(found), 6.6)
-    colors = depth_colors(len(group.depths))
+def _draw(group: Group, found: dict, name: str) -> toolkit.Drawing:
+    figure, axes = toolkit.blank(2, len(found), 6.6, group.label)
+    colors = toolkit.shades(len(group.depths))
     for column, (measure, ranking) in enumerate(found.items()):
         values, best = median(group.values[measure]), ranking[0]
         before = np.broadcast_to(np.array(group.widths), values.shape)
@@ -52,21 +44,23 @@ def _draw(group: Group, found: dict, name: str) -> Picture:
             top.plot(before[i], shown, "o-", label=label, **kind)
             bottom.plot(best.x[i][finite], values[i][finite], "o", **kind)
         for ax, label in ((top, "width n"), (bottom, best.name)):
-            ax.set_xscale("log")
-            ax.set_yscale("log")
-            ax.set_xlabel(label)
-            ax.set_ylabel(MEASURES[measure])
-            log_ticks(ax.yaxis)
-        size_axis(top.xaxis, group.widths)
-        log_ticks(bottom.xaxis)
+            ax.set(xlabel=label, ylabel=MEASURES[measure])
+            toolkit.log_axis(ax.xaxis, ax.yaxis)
+        toolkit.size_axis(top.xaxis, sizes=group.widths)
         said = left_out(best).replace(", ", "\n", 1)
         bottom.set_title(f"quality {best.quality:.2g}, {said}", fontsize=9)
-    handles, labels = axes[0, 0].get_legend_handles_labels()
-    figure.legend(handles, labels, loc="outside lower center", ncols=8, fontsize=8)
-    note(figure, group.label)
+    toolkit.legend_below(figure, axes[0, 0])
     names = dict.fromkeys(one.name for ranking in found.values() for one in ranking)
-    caption = _CAPTION.format(names=", ".join(names))
-    return picture(name, titled("Collapse", group.label), figure, caption)
+    caption = toolkit.Caption(
+        "Top: against width. Bottom: the same points against the variable that "
+        f"collapses them best, of {', '.join(names)} (d/sqrt(n) is the same variable "
+        "as d^2/n). Quality: 0 perfect, 1 worthless; whether the best is proven better "
+        "than the others is in the table.",
+        "Where corrections to the kernel go as d/n, that variable; with branches "
+        "scaled by depth, width alone.",
+        "Points on one curve: that variable decides.",
+    )
+    return toolkit.Drawing(name, titled("Collapse", group.label), caption, figure)
 
 
 def left_out(one: Collapse) -> str:
@@ -75,11 +69,3 @@ def left_out(one: Collapse) -> str:
     if one.never:
         text += f", {one.never} never departed (censored)"
     return text + (f", {one.missing} missing" if one.missing else "")
-
-
-_CAPTION = (
-    "Top: against width. Bottom: the same points against the variable that collapses "
-    "them best, of {names} (d/sqrt(n) is the same variable as d^2/n). Quality: 0 "
-    "perfect, 1 worthless; whether the best is proven better than the others is in the "
-    "table. On one curve: that variable decides."
-)

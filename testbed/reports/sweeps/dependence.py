@@ -7,7 +7,7 @@ from typing import Any
 import numpy as np
 
 from testbed.divergence.scaling import PowerLaw, log_medians, power_law
-from testbed.reports import style
+from testbed.reports import toolkit
 from testbed.reports.sweeps.groups import (
     REPLICATES,
     SIZES,
@@ -15,17 +15,9 @@ from testbed.reports.sweeps.groups import (
     is_numeric,
     label_of,
     split,
-)
-from testbed.reports.sweeps.picture import (
-    Picture,
-    canvas,
-    depth_colors,
-    log_ticks,
-    note,
-    picture,
-    size_axis,
     titled,
 )
+from testbed.reports.toolkit import style
 from testbed.sweeps.gather import MEASURES, OF_ENSEMBLES, Table, varied_in
 from testbed.sweeps.read_run import RATIO
 
@@ -95,7 +87,7 @@ def are_lines(found: Sequence[Line]) -> bool:
     return points >= 2 * len(found)
 
 
-def pictures(networks: Table) -> list[Picture]:
+def pictures(networks: Table) -> list[toolkit.Drawing]:
     """A figure for each combination of settings that are not numbers.
 
     A row an axis, a column a measure: lines along a grid, points of a random search.
@@ -117,9 +109,11 @@ def pictures(networks: Table) -> list[Picture]:
     return drawn
 
 
-def _draw(networks: Table, label: str, name: str) -> Picture:
+def _draw(networks: Table, label: str, name: str) -> toolkit.Drawing:
     axes, measures = axes_of(networks), measures_of(networks)
-    figure, panels = canvas(len(axes), len(measures), 0.8 + 2.9 * len(axes))
+    figure, panels = toolkit.blank(
+        len(axes), len(measures), 0.8 + 2.9 * len(axes), label
+    )
     for row, axis in enumerate(axes):
         for column, (measure, title) in enumerate(measures.items()):
             ax = panels[row, column]
@@ -129,15 +123,11 @@ def _draw(networks: Table, label: str, name: str) -> Picture:
             else:
                 _draw_points(ax, networks, axis, measure)
             _scales(ax, networks[axis])
-            ax.set_xlabel(axis)
-            ax.set_ylabel(title)
-        handles, labels = panels[row, 0].get_legend_handles_labels()
-        if len(handles) > 1:
-            panels[row, -1].legend(
-                handles, labels, fontsize=7.5, loc="upper left", bbox_to_anchor=(1, 1)
-            )
-    note(figure, label)
-    return picture(name, titled("Against what was varied", label), figure, _CAPTION)
+            ax.set(xlabel=axis, ylabel=title)
+        if len(panels[row, 0].get_legend_handles_labels()[0]) > 1:
+            toolkit.legend_beside(panels[row, -1], of=panels[row, 0])
+    title = titled("Against what was varied", label)
+    return toolkit.Drawing(name, title, _CAPTION, figure)
 
 
 def _draw_lines(ax, found: Sequence[Line]) -> None:
@@ -145,7 +135,7 @@ def _draw_lines(ax, found: Sequence[Line]) -> None:
     medians = [log_medians(line.y) for line in found]
     ends = [np.exp(np.quantile(m.draws[:, m.used], (0.025, 0.975), 0)) for m in medians]
     top = _top(ax, np.concatenate([np.ravel(end) for end in ends]))
-    colors = depth_colors(len(found))
+    colors = toolkit.shades(len(found))
     for place, (line, m, end) in enumerate(zip(found, medians, ends, strict=True)):
         color = colors[place]
         kind = {"color": color, "label": label_of(line.fixed), "markersize": 4}
@@ -173,11 +163,10 @@ def _top(ax, values: np.ndarray) -> float:
         return 1.0
     if values.min() <= 0:
         return values.max() + 0.1 * np.ptp(values)
-    ax.set_yscale("log")
     low, high = values.min(), values.max()
     span = max(high / low, 1.05)
     ax.set_ylim(low / span**0.15, high * span**0.25)
-    log_ticks(ax.yaxis)
+    toolkit.log_axis(ax.yaxis)
     return high * span**0.15
 
 
@@ -192,11 +181,9 @@ def _scales(ax, values: Table) -> None:
     few = len(sizes) <= 8 and all(len(f"{size:g}") <= 5 for size in sizes)
     is_log = sizes[0] > 0 and sizes[-1] >= 4 * sizes[0]
     if is_log:
-        ax.set_xscale("log")
+        toolkit.log_axis(ax.xaxis)
     if few:
-        size_axis(ax.xaxis, sizes)
-    elif is_log:
-        log_ticks(ax.xaxis)
+        toolkit.mark(ax.xaxis, sizes)
 
 
 def _line(fixed: dict, networks: Table, axis: str, measure: str) -> Line:
@@ -218,9 +205,13 @@ def _padded(values: Table, size: int) -> np.ndarray:
     return np.where(found > 0, found, np.nan)
 
 
-_CAPTION = (
+_CAPTION = toolkit.Caption(
     "Medians over networks (of logarithms), with 95 % intervals of the median where "
     "networks share their other settings; the spread over networks is one number of "
     "them all and has none. Open triangles: at least half of the networks never left "
-    "their kernel within the run. Slopes and rank correlations are in the tables."
+    "their kernel within the run.",
+    "At fixed depth, distances and drifts that fall with width n, between n^(−1/2) and "
+    "1/n, and departures that come later.",
+    "The settings along which a measure goes up or down; their slopes and rank "
+    "correlations are in the tables.",
 )

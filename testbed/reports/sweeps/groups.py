@@ -82,6 +82,11 @@ def label_of(settings: dict[str, Any]) -> str:
     )
 
 
+def titled(title: str, label: str) -> str:
+    """A title with what its networks share."""
+    return f"{title}; {label}" if label else title
+
+
 def split(table: Table, keys: Sequence[str]) -> list[tuple[dict[str, Any], Table]]:
     """Parts of a table that share the values of `keys`, in the order of these.
 

@@ -5,8 +5,7 @@ from typing import Any
 
 import numpy as np
 
-from testbed.reports import style
-from testbed.reports.sweeps.picture import Picture, canvas, log_ticks, picture
+from testbed.reports.toolkit import Caption, Drawing, blank, log_axis, style
 from testbed.sweeps.gather import Table
 
 
@@ -26,7 +25,7 @@ def progress(runs: Table, order: Mapping[str, int]) -> Table:
 
 def pictures(
     runs: Table, order: Mapping[str, int], metric: Mapping[str, Any]
-) -> list[Picture]:
+) -> list[Drawing]:
     """The metric of each point, and the best so far."""
     found = progress(runs, order)
     if found.empty:
@@ -36,21 +35,20 @@ def pictures(
     maximize = metric.get("goal") == "maximize"
     values = found["metric"].to_numpy(float)
     best = (np.maximum if maximize else np.minimum).accumulate(values)
-    figure, axes = canvas(1, 1, 3.4)
+    figure, axes = blank(1, 1, 3.4)
     ax = axes[0, 0]
     places = found["place"].to_numpy() + 1
     ax.plot(places, values, "o", color=style.FINITE, label="a point")
     ax.step(places, best, where="post", color=style.LINEARIZED, label="best so far")
     if np.all(values > 0):
-        ax.set_yscale("log")
-        log_ticks(ax.yaxis)
+        log_axis(ax.yaxis)
     ax.xaxis.set_major_locator(MaxNLocator(integer=True))
-    ax.set_xlabel("points, in the order of their proposal")
-    ax.set_ylabel(str(metric["name"]))
+    ax.set(xlabel="points, in the order of their proposal", ylabel=str(metric["name"]))
     ax.legend()
     goal = "Maximized" if maximize else "Minimized"
-    caption = (
+    caption = Caption(
         f"{goal}: {metric['name']}. The first points are drawn at random, the later "
-        "ones proposed by a Gaussian process from the results of those before."
+        "ones proposed by a Gaussian process from the results of those before.",
+        look_for="Later points that lie nearer to the best one than the first ones do.",
     )
-    return [picture("search", "The search", figure, caption)]
+    return [Drawing("search", "The search", caption, figure)]

@@ -3,14 +3,12 @@
 import math
 import os
 from collections.abc import Sequence
-from html import escape
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
 from testbed.divergence.collapse import Collapse
-from testbed.reports.page import link, table
 from testbed.reports.sweeps.collapse import left_out
 from testbed.reports.sweeps.dependence import axes_of, lines
 from testbed.reports.sweeps.groups import (
@@ -21,8 +19,10 @@ from testbed.reports.sweeps.groups import (
     fits,
     free,
     label_of,
+    titled,
 )
 from testbed.reports.sweeps.ranks import Rank
+from testbed.reports.toolkit.page import link, table
 from testbed.sweeps.gather import MEASURES, Gathered, Table, text
 from testbed.sweeps.read_run import RATIO
 
@@ -40,7 +40,8 @@ def exponents(groups: Sequence[Group]) -> str:
                 low, high = EXPECTED[name]
                 theory = f"theory, in n at fixed d: {low:g} to {high:g}"
                 header = ["law", "exponent [95 %]", "cells", "theory", ""]
-                parts.append(table(rows, header, f"{_titled(group, name)} ({theory})"))
+                what = titled(MEASURES[name], group.label)
+                parts.append(table(rows, header, f"{what} ({theory})"))
     if len(shown) > _MOST_GROUPS:
         parts.append(f"<p>The {_MOST_GROUPS} largest of {len(shown)} groups.</p>")
     return _THEORY_NOTE + "".join(parts) if parts else ""
@@ -140,7 +141,7 @@ def collapse(groups: Sequence[Group]) -> str:
                 value = exponent(best.exponent, best.interval)
                 rows.append((f"d^a/n, a = {value}", f"{best.quality:.2f}", "", "free"))
             header = ["variable", "quality [95 %]", "misfit", "against the best"]
-            named = f"{_titled(group, name)}: {left_out(ranking[0])}"
+            named = f"{titled(MEASURES[name], group.label)}: {left_out(ranking[0])}"
             parts.append(table(rows, header, named))
     note = (
         '<p class="note">Quality: error of predicting each cell from the others along '
@@ -160,16 +161,11 @@ def runs(gathered: Gathered, out: Path) -> str:
         page = path / "report.html"
         target = os.path.relpath(page if page.exists() else path, out.resolve())
         name = str(run["run"]).rpartition("/")[2]
-        cells = [link(target, name)]
-        cells += [escape(text(run[c])) for c in varied]
-        cells += [escape(text(run["metric"]))] if has_metric else []
-        cells += [escape(_duration(run["seconds"])), escape(str(run["reading"]))]
-        rows.append("".join(f"<td>{cell}</td>" for cell in cells))
+        cells = [link(target, name), *(text(run[c]) for c in varied)]
+        cells += [text(run["metric"])] if has_metric else []
+        rows.append([*cells, _duration(run["seconds"]), str(run["reading"])])
     names = ["run", *varied, *(["metric"] if has_metric else []), "took", "reading"]
-    head = "".join(f"<th>{escape(name)}</th>" for name in names)
-    body = "".join(f"<tr>{row}</tr>" for row in rows)
-    text_ = f"<table><thead><tr>{head}</tr></thead><tbody>{body}</tbody></table>"
-    return f'<div class="wide">{text_}</div>'
+    return table(rows, names)
 
 
 def problems(gathered: Gathered) -> str:
@@ -191,10 +187,6 @@ def _standing(one: Collapse, ranking: Sequence[Collapse]) -> str:
     if one is not ranking[0]:
         return "worse" if one.worse else "open"
     return "best" if all(other.worse for other in ranking[1:]) else "lowest, open"
-
-
-def _titled(group: Group, name: str) -> str:
-    return f"{MEASURES[name]}; {group.label}" if group.label else MEASURES[name]
 
 
 def _left(never: int, missing: int) -> str:

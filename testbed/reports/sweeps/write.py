@@ -1,14 +1,9 @@
 """The report of a sweep: tables, figures and one page."""
 
 from collections.abc import Mapping, Sequence
-from html import escape
 from pathlib import Path
 from typing import Any
 
-from testbed.errors import RunError
-from testbed.files import together
-from testbed.reports import style
-from testbed.reports.page import add_page, document, image, table
 from testbed.reports.sweeps import (
     collapse,
     dependence,
@@ -19,9 +14,9 @@ from testbed.reports.sweeps import (
     theory,
 )
 from testbed.reports.sweeps.groups import Group, groups_of
-from testbed.reports.sweeps.picture import Picture
 from testbed.reports.sweeps.ranks import ranks
 from testbed.reports.sweeps.reading import reading
+from testbed.reports.toolkit import Drawing, page, style
 from testbed.sweeps.gather import Gathered, write_tables
 
 _NAMES = ("search", "map", "dependence*", "collapse*", "laws*", "theory")
@@ -50,22 +45,19 @@ def write_sweep_report(
       RunError: `out` cannot be written.
     """
     groups = groups_of(gathered)
-    pictures = _pictures(gathered, groups, metric, order)
+    drawings = _drawings(gathered, groups, metric, order)
     said = reading(gathered, groups, metric)
-    page = _page(gathered, groups, pictures, header, said, out)
-    try:
-        with together() as files:
-            write_tables(gathered, out, files)
-            add_page(files, out, page, {one.name: one.png for one in pictures})
-            for name in _NAMES:  # of an earlier report, of other runs
-                for old in (out / "figures").glob(f"{name}.png"):
-                    files.remove(old)
-    except OSError as error:
-        raise RunError(f"{out}: cannot be written ({error.strerror})") from None
+    html = _page(gathered, groups, drawings, header, said, out)
+    with page.report_files(out) as files:
+        write_tables(gathered, out, files)
+        page.add_page(files, out, html, drawings)
+        for name in _NAMES:  # of an earlier report, of other runs
+            for old in (out / "figures").glob(f"{name}.png"):
+                files.remove(old)
     return out / "report.html", said
 
 
-def _pictures(gathered, groups, metric, order) -> list[Picture]:
+def _drawings(gathered, groups, metric, order) -> list[Drawing]:
     with style.in_style():
         found = search.pictures(gathered.runs, order, metric) if metric else []
         return [
@@ -81,7 +73,7 @@ def _pictures(gathered, groups, metric, order) -> list[Picture]:
 def _page(
     gathered: Gathered,
     groups: Sequence[Group],
-    pictures: Sequence[Picture],
+    drawings: Sequence[Drawing],
     header: Mapping[str, str],
     said: str,
     out: Path,
@@ -93,23 +85,13 @@ def _page(
         count += f" of {len(networks)} trained networks"
     if gathered.problems:
         count += f"; {len(gathered.problems)} runs left out"
-    head = (
-        f"<h1>{escape(question)}</h1>"
-        f'<p class="note">{escape(count)}; varied: '
-        f"{escape(', '.join(gathered.varied) or 'nothing')}</p>"
-        f'<p class="reading">{escape(said)}</p>'
-    )
-    figures = "".join(
-        f'<h3 id="{one.name}">{escape(one.title)}</h3>'
-        f"<figure>{image(one.png, one.title)}"
-        f"<figcaption><p>{escape(one.caption)}</p></figcaption></figure>"
-        for one in pictures
-    )
+    varied = ", ".join(gathered.varied) or "nothing"
+    head = page.heading(question, [f"{count}; varied: {varied}"], said)
     laws = gathered.laws
     found = ranks(networks) if len(networks) else []
     sections = [
         ("sweep", "The sweep", _header(header)),
-        ("figures", "Figures", figures),
+        ("figures", "Figures", page.figures(drawings)),
         ("exponents", "Exponents", tables.exponents(groups)),
         ("slopes", "Slopes", tables.slopes(networks) if len(networks) else ""),
         ("ranks", "Rank correlations", tables.correlations(found) if found else ""),
@@ -118,13 +100,15 @@ def _page(
         ("runs", "Runs", tables.runs(gathered, out)),
         ("problems", "Left out", tables.problems(gathered)),
     ]
-    return document(question, head, [one for one in sections if one[2]])
+    return page.document(question, head, [one for one in sections if one[2]])
 
 
 def _header(header: Mapping[str, str]) -> str:
-    return table([(k.capitalize(), v) for k, v in header.items()]) if header else ""
+    return (
+        page.table([(k.capitalize(), v) for k, v in header.items()]) if header else ""
+    )
 
 
 def _laws(laws) -> str:
     rows = initialization.table_rows(laws)
-    return table(rows, initialization.table_header(laws))
+    return page.table(rows, initialization.table_header(laws))

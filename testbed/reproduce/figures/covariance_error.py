@@ -20,8 +20,7 @@ import numpy as np
 
 from models import BranchScaling, ResNet
 from testbed.laws.depth_covariance import covariance_flow, covariance_recursion
-from testbed.reports import style
-from testbed.reproduce.canvas import canvas
+from testbed.reports.toolkit import Caption, blank, log_axis, points, style
 from testbed.reproduce.claim import Claim, Result, above, below, close
 from testbed.sampling import sample_gram
 
@@ -89,16 +88,17 @@ def reproduce(quick: bool) -> Result:
         *depth_claims(many, recursion, depths, by_depth),
         *printed_claims(table, printed),
     ]
-    figure, axes = canvas(columns=2, height=4.2)
+    figure, axes = blank(1, 2, 4.2)
     draw_widths(axes[0, 0], widths, by_width, depth, table)
     draw_depths(axes[0, 1], many, recursion, depths, by_depth)
-    caption = (
-        "Left: root mean square distance of q_{L,n}(a, b) from the flow's value at t = "
-        "1, two standard errors thick, with the line of slope -1/2 through the widest "
-        "networks; rings are the errors printed in the literature (roots of them, 100 "
-        "networks each). Right: distance of the mean from the flow against depth. Look "
-        "for: points along the solid guides, not along the dotted ones, which are the "
-        "rates n^{-1} and L^{-1/2}."
+    caption = Caption(
+        "Left: root mean square distance of q_{L,n}(a, b) from the flow's value at t "
+        "= 1, two standard errors thick, with the line of slope -1/2 through the "
+        "widest networks; rings are the errors printed in the literature (roots of "
+        "them, 100 networks each). Right: distance of the mean from the flow against "
+        "depth.",
+        look_for="Points along the solid guides, not along the dotted ones, which are "
+        "the rates n^{-1} and L^{-1/2}.",
     )
     return Result(figure, claims, caption)
 
@@ -159,32 +159,13 @@ def depth_claims(many, recursion, depths, seen: list[Errors]) -> list[Claim]:
     """The slope in L is -1, not -1/2, at infinite width and in finite networks."""
     last = float(np.log2(recursion[-1] / recursion[-2]))
     step = f"L = {many[-2]} to {many[-1]}"
-    claims = [
-        close(
-            "q_1(a, b), the flow's value",
-            LIMIT,
-            -0.14858587,
-            0,
-            bias=5e-9,
-            why="digits of the reference, derived here",
-        ),
-        close(
-            "bias at L = 8, infinite width",
-            recursion[0],
-            -1.055e-2,
-            0,
-            bias=5e-6,
-            why="digits of the reference",
-        ),
-        close(
-            f"slope of the bias at infinite width, {step}",
-            last,
-            -1,
-            0,
-            bias=1 / many[-2],
-            why="the next order, 1/L relative",
-        ),
-    ]
+    text, why = "q_1(a, b), the flow's value", "digits of the reference, derived here"
+    claims = [close(text, LIMIT, -0.14858587, 0, bias=5e-9, why=why)]
+    text, why = "bias at L = 8, infinite width", "digits of the reference"
+    claims.append(close(text, recursion[0], -1.055e-2, 0, bias=5e-6, why=why))
+    text = f"slope of the bias at infinite width, {step}"
+    why = "the next order, 1/L relative"
+    claims.append(close(text, last, -1, 0, bias=1 / many[-2], why=why))
     bias, error = (np.array([getattr(e, a) for e in seen]) for a in ("bias", "bias_se"))
     exact = np.array([infinite_width(int(d)) for d in depths]) - LIMIT
     worst = float(np.max(np.abs(bias - exact) / error))
@@ -221,28 +202,19 @@ def draw_widths(ax, widths, seen: list[Errors], depth: int, table: dict) -> None
     """Root mean square error against width."""
     root, error = (np.array([getattr(e, a) for e in seen]) for a in ("root", "root_se"))
     label = f"networks, $L = {depth}$"
-    ax.errorbar(widths, root, 2 * error, fmt="o", color=style.FINITE, label=label)
+    points(ax, widths, root, 2 * error, label=label)
     x = np.geomspace(6, widths[-1] * 1.3, 50)
     end = x / widths[-1]
     ax.plot(x, root[-1] * end**-0.5, color=style.LINEARIZED, label="slope $-1/2$")
+    steep, label = root[0] * widths[0] / x, "slope $-1$ (rejected)"
+    ax.plot(x, steep, ":", color=style.FAINT, label=label)
+    printed, label = np.sqrt(list(table.values())), "printed, several $L$"
     ax.plot(
-        x,
-        root[0] * (x / widths[0]) ** -1.0,
-        ":",
-        color=style.FAINT,
-        label="slope $-1$ (rejected)",
+        [n for n, _ in table], printed, "o", mfc="none", color=style.INK, label=label
     )
-    rings = [(n, value**0.5) for (n, _), value in table.items()]
-    ax.plot(
-        *zip(*rings, strict=True),
-        "o",
-        mfc="none",
-        color=style.INK,
-        label="printed, several $L$",
-    )
-    ax.set(xscale="log", yscale="log", xlabel="width $n$", title="Error from width")
-    ax.set_ylim(root[-1] / 2, 1.5)
+    ax.set(title="Error from width", xlabel="width $n$", ylim=(root[-1] / 2, 1.5))
     ax.set_ylabel(r"rms of $q_{L,n}(a, b) - q_1(a, b)$")
+    log_axis(ax.xaxis, ax.yaxis)
     ax.legend(loc="lower left")
 
 
@@ -254,17 +226,10 @@ def draw_depths(ax, many, recursion, depths, seen: list[Errors]) -> None:
     ax.plot(x, guide / x, color=style.LINEARIZED, label="slope $-1$")
     start = np.abs(recursion[0]) * (many[0] / x) ** 0.5
     ax.plot(x, start, ":", color=style.FAINT, label="slope $-1/2$ (rejected)")
-    ax.plot(
-        many, np.abs(recursion), "D", color=style.INFINITE, ms=5, label="infinite width"
-    )
-    ax.errorbar(
-        depths,
-        np.abs(bias),
-        2 * error,
-        fmt="o",
-        color=style.FINITE,
-        label=f"networks, $n = {WIDE}$",
-    )
-    ax.set(xscale="log", yscale="log", xlabel="depth $L$", title="Bias from depth")
+    kind = {"color": style.INFINITE, "label": "infinite width"}
+    ax.plot(many, np.abs(recursion), "D", markersize=5, **kind)
+    points(ax, depths, np.abs(bias), 2 * error, label=f"networks, $n = {WIDE}$")
+    ax.set(title="Bias from depth", xlabel="depth $L$")
     ax.set_ylabel(r"$|E\, q_{L,n}(a, b) - q_1(a, b)|$")
+    log_axis(ax.xaxis, ax.yaxis)
     ax.legend(loc="lower left")

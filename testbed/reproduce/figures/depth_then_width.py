@@ -13,7 +13,7 @@ Expected: q = |Y|^2/n grows by (1 + t/(2 L))^L (1 + G2/n), G2(1) = 0.121, to e^{
 Time: 20 s on 2 CPU cores; quick: 4 s.
 """
 
-from typing import Any, NamedTuple, cast
+from typing import NamedTuple, cast
 
 import jax
 import numpy as np
@@ -27,9 +27,8 @@ from testbed.laws.infinite_depth import (
 )
 from testbed.laws.law import Law
 from testbed.laws.log_gaussian import layer_law
-from testbed.reports import style
-from testbed.reproduce.canvas import canvas
-from testbed.reproduce.claim import Claim, Result, above, close
+from testbed.reports.toolkit import Caption, blank, log_axis, points, size_axis, style
+from testbed.reproduce.claim import Claim, Result, above, close, mean_and_error
 from testbed.sampling.diffusions import fixed_width
 from testbed.sampling.sde import euler_maruyama
 
@@ -71,15 +70,16 @@ def reproduce(quick: bool) -> Result:
     error = np.hypot(e16 / (k16 - 3), e64 / (k64 - 3)) / np.log(4)
     text = "kurtosis - 3 from n = 16 to 64: s.e. between its exponent and 1/2"
     claims.append(above(text, (slope - 0.5) / error, 4.0, "the rate is 1/n"))
-    figure, axes = canvas(columns=2, rows=2, height=7.2)
+    figure, axes = blank(2, 2, 7.2)
     _draw(axes, seen, depth)
-    caption = (
+    caption = Caption(
         "Bars are 2 s.e. Top left: one unit at two widths, and the Gaussian law of "
         "infinite width. Top right: growth of |Y|^2 over its infinite-width value at "
         "this depth, with the 1/n term (line). Bottom left: mean log-growth of the "
         "post-activations, to t/4. Bottom right: kurtosis of a unit less 3, with the "
-        "log-Gaussian law (line). Look for: heavy tails at small width only, and "
-        "points that follow 1/n to the Gaussian limit."
+        "log-Gaussian law (line).",
+        look_for="Heavy tails at small width only, and points that follow 1/n to the "
+        "Gaussian limit.",
     )
     return Result(figure, claims, caption)
 
@@ -104,17 +104,12 @@ def _sample(width: int, networks: int, depth: int) -> Networks:
     )
 
 
-def _error(x: np.ndarray) -> float:
-    """Standard error of the mean."""
-    return float(x.std() / len(x) ** 0.5)
-
-
 def _kurtosis(seen: Networks) -> tuple[float, float]:
     """E Y^4 / (E Y^2)^2 of a unit and its standard error (delta method)."""
     square = seen.square.mean()
     kurtosis = seen.fourth.mean() / square**2
     influence = seen.fourth / square**2 - 2 * kurtosis * seen.square / square
-    return float(kurtosis), _error(influence)
+    return float(kurtosis), mean_and_error(influence)[1]
 
 
 def _log_variance(width: int, depth: int) -> float:
@@ -123,7 +118,7 @@ def _log_variance(width: int, depth: int) -> float:
 
 
 def _growth_claims(width: int, depth: int, seen: Networks) -> list[Claim]:
-    power, error = seen.growth.mean(), _error(seen.growth)
+    power, error = mean_and_error(seen.growth)
     law = float(output_power(width, depth, BRANCH))
     # The n = 1 value is exact: what it differs by from first order scales as 1/n^2.
     first_order = np.exp(0.5) * (1 + second_moment_correction(1.0))
@@ -137,16 +132,10 @@ def _growth_claims(width: int, depth: int, seen: Networks) -> list[Claim]:
         text = "n = 4: s.e. between E|Y_L|^2/|Y_0|^2 and its infinite-width value"
         claims.append(above(text, (power - wide) / error, 4.0))
     if width >= 16:
-        claims.append(
-            close(
-                f"n = {width}: E log(R_t/R_0)",
-                seen.log_growth.mean(),
-                float(log_norm_mean(width, 1.0)),
-                _error(seen.log_growth),
-                bias=0.1 / depth,
-                why="a tenth of a step, the Euler scheme's error",
-            )
-        )
+        mean, error = mean_and_error(seen.log_growth)
+        text, law = f"n = {width}: E log(R_t/R_0)", float(log_norm_mean(width, 1.0))
+        why = "a tenth of a step, the Euler scheme's error"
+        claims.append(close(text, mean, law, error, bias=0.1 / depth, why=why))
     return claims
 
 
@@ -154,7 +143,7 @@ def _kurtosis_claims(width: int, depth: int, seen: Networks) -> list[Claim]:
     # Sum_i Y_i^4 - 3 |Y|^4 / (n + 2) is a martingale that starts with mean 0.
     left = seen.fourth - 3 * width / (width + 2) * seen.square**2
     text = f"n = {width}: E Y^4 of a unit less 3 n/(n + 2) E q^2, exact at every depth"
-    claims = [close(text, left.mean(), 0.0, _error(left))]
+    claims = [close(text, left.mean(), 0.0, mean_and_error(left)[1])]
     if width < 16:
         return claims
     kurtosis, error = _kurtosis(seen)
@@ -171,7 +160,6 @@ def _kurtosis_claims(width: int, depth: int, seen: Networks) -> list[Claim]:
 
 def _draw(axes, seen: dict[int, Networks], depth: int) -> None:
     widths = np.array(list(seen))
-    points: dict[str, Any] = {"fmt": "o", "ms": 5, "color": style.FINITE}
     line = {"color": style.LINEARIZED, "label": "to first order in 1/n"}
     ax, limit = axes[0, 0], cast(Law, gaussian_limit(1.0))
     places = np.linspace(-8, 8, 65)
@@ -189,30 +177,28 @@ def _draw(axes, seen: dict[int, Networks], depth: int) -> None:
     ax, wide = axes[0, 1], float(output_power(1, depth, BRANCH, balanced=True))
     ax.axhline(1, color=style.INK, lw=0.8)
     ax.plot(1 / fine, 1 + second_moment_correction(1.0) / fine, **line)
-    y = [s.growth.mean() / wide for s in seen.values()]
-    e = [2 * _error(s.growth) / wide for s in seen.values()]
-    ax.errorbar(1 / widths, y, e, **points)
-    ax.set(xlabel="1/n", ylabel=r"E $|Y_L|^2 / |Y_0|^2$ over $(1 + t/2L)^L$")
-    ax.set_title("power")
+    y, e = np.transpose([mean_and_error(s.growth / wide) for s in seen.values()])
+    points(ax, 1 / widths, y, 2 * e)
+    ax.set(title="power", xlabel="1/n")
+    ax.set_ylabel(r"E $|Y_L|^2 / |Y_0|^2$ over $(1 + t/2L)^L$")
     ax.legend(loc="upper left")
 
     ax = axes[1, 0]
     ax.axhline(0.25, color=style.INK, lw=0.8)
     ax.plot(1 / fine, log_norm_mean(fine, 1.0), **line)
-    y = [s.log_growth.mean() for s in seen.values()]
-    e = [2 * _error(s.log_growth) for s in seen.values()]
-    ax.errorbar(1 / widths, y, e, **points)
+    y, e = np.transpose([mean_and_error(s.log_growth) for s in seen.values()])
+    points(ax, 1 / widths, y, 2 * e)
     ax.set(xlabel="1/n", ylabel=r"E $\log (R_t / R_0)$")
     ax.set_title("typical norms; t/4 at infinite width")
     ax.legend(loc="lower left")
 
     ax = axes[1, 1]
     excess = [3 * np.expm1(_log_variance(n, depth)) for n in widths]
-    ax.loglog(widths, excess, **(line | {"label": r"$3 (e^\beta - 1)$"}))
+    ax.plot(widths, excess, **(line | {"label": r"$3 (e^\beta - 1)$"}))
     y, e = np.transpose([_kurtosis(s) for s in seen.values()])
-    ax.errorbar(widths, y - 3, 2 * e, **points)
+    points(ax, widths, y - 3, 2 * e)
     ax.set(xlabel="width n", ylabel="kurtosis of a unit - 3", ylim=(1e-3, None))
-    ax.set_xticks(widths, list(map(str, widths)))
-    ax.tick_params(axis="x", which="minor", labelbottom=False)
     ax.set_title("distance from the Gaussian")
+    size_axis(ax.xaxis, sizes=widths)
+    log_axis(ax.yaxis)
     ax.legend(loc="lower left")

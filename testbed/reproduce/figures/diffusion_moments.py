@@ -25,9 +25,8 @@ from scipy import stats
 from testbed.laws.agreement import Sample, agreement
 from testbed.laws.diffusion import IDENTITY, SWISH, TANH, Branch
 from testbed.laws.doubly_infinite import depth_bias, unit_law
-from testbed.reports import style
-from testbed.reproduce.canvas import canvas, histogram
-from testbed.reproduce.claim import Claim, Result, above, below, close
+from testbed.reports.toolkit import Caption, blank, histogram, log_axis, points, style
+from testbed.reproduce.claim import Claim, Result, above, below, close, mean_and_error
 from testbed.sampling.diffusions import smooth_branch
 from testbed.sampling.sde import SDE, euler_maruyama
 
@@ -68,7 +67,7 @@ def reproduce(quick: bool) -> Result:
         *marginal_claims(seen[0], laws[0], size),
         *bias_claims(bias, depths, width),
     ]
-    figure, axes = canvas(columns=2, rows=2, height=7.0)
+    figure, axes = blank(2, 2, 7.0)
     titles = (f"tanh, D = L = {size}", f"swish, D = L = {size}")
     draw_marginals(axes[0, 0], seen[0], laws[0], titles[0])
     draw_paths(axes[0, 0], seen[1])
@@ -78,13 +77,14 @@ def reproduce(quick: bool) -> Result:
         ax.legend(loc="upper right")
     draw_pairs(axes[1, 0], seen[0], laws[0], titles[0])
     draw_bias(axes[1, 1], bias, depths, width)
-    caption = (
+    caption = Caption(
         "Top: one unit of x_T at the inputs 0 and 1 over sampled networks (bars), and "
         "the Gaussian law of infinite depth and width (lines), nothing fitted; tanh "
         "networks are a little narrower, by the bias of their depth. Bottom left: the "
         "two inputs' values of one unit, with the law's ellipses of 1 and 2 standard "
         "deviations. Bottom right: what finite depth takes from the variance at input "
-        "0. Look for: bars on the lines, and points on the dashed line as L grows."
+        "0.",
+        look_for="Bars on the lines, and points on the dashed line as L grows.",
     )
     return Result(figure, claims, caption)
 
@@ -105,11 +105,6 @@ def units(sde: SDE, inputs, width: int, depth: int, count: int, tag: int) -> np.
     key = jax.random.fold_in(jax.random.fold_in(jax.random.key(0), tag), depth)
     x = euler_maruyama(key, *sde, x0, time=1.0, steps=depth)[0]
     return np.asarray(x, np.float64)
-
-
-def mean_and_error(x: np.ndarray) -> tuple:
-    """Mean over networks, the leading axis, and its standard error."""
-    return x.mean(0), x.std(0, ddof=1) / len(x) ** 0.5
 
 
 def measured(x: np.ndarray, law: Any) -> Measured:
@@ -285,10 +280,10 @@ def draw_bias(ax, bias: list[tuple], depths: np.ndarray, width: int) -> None:
     limit = float(depth_bias(FTANH, 0.0, 0.0, depth=1))
     ax.plot(grid, -limit / grid, "--", color=style.LINEARIZED, label="$10.7/L$")
     ax.plot(grid, wide, color=style.INFINITE, label="layers of infinite width")
-    ax.plot(
-        grid, np.e / 2 / grid, ":", color=style.FAINT, label="Euler's own, $1.36/L$"
-    )
-    ax.errorbar(depths, -value, 2 * error, fmt="o", color=style.FINITE, label=label)
-    ax.set(xscale="log", yscale="log", xlabel="depth $L$", title="Bias of finite depth")
+    own = np.e / 2 / grid
+    ax.plot(grid, own, ":", color=style.FAINT, label="Euler's own, $1.36/L$")
+    points(ax, depths, -value, 2 * error, label=label)
+    ax.set(title="Bias of finite depth", xlabel="depth $L$")
     ax.set_ylabel("$q_T - E\\,|x_L|^2 / D$ at $z = 0$")
+    log_axis(ax.xaxis, ax.yaxis)
     ax.legend(loc="lower left")

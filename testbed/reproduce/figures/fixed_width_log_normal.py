@@ -27,8 +27,7 @@ from testbed.laws.infinite_depth import (
     relu_log_law,
 )
 from testbed.laws.law import Law
-from testbed.reports import style
-from testbed.reproduce.canvas import canvas, histogram
+from testbed.reports.toolkit import Caption, blank, histogram, points, style
 from testbed.reproduce.claim import Claim, Result, above, below, close
 from testbed.sampling.diffusions import fixed_width
 from testbed.sampling.sde import SDE, euler_maruyama
@@ -45,16 +44,17 @@ FOUR_SIGMA_KS = float(stats.kstwobign.isf(2 * stats.norm.sf(4)))
 def reproduce(quick: bool) -> Result:
     """Draws histograms of log-growth at width 1, and moments of linear networks."""
     samples = 20_000 if quick else 200_000
-    figure, axes = canvas(columns=3, rows=2, height=6.2)
+    figure, axes = blank(2, 3, 6.2)
     claims = _width_one(axes[0], samples) + _linear(
         axes[1], samples, WIDTHS_QUICK if quick else WIDTHS
     )
-    caption = (
+    caption = Caption(
         "Top: ReLU networks of width 1 (bars) and the normal law of infinite depth "
         "(line), nothing fitted; networks that have died are left out. Bottom: linear "
         "networks of depth 10: mean and variance against the exact values at this "
-        "depth and the limit's, and one histogram at depth 1000. Look for: bars that "
-        "leave the line at depth 10 only, points on the crosses of finite depth."
+        "depth and the limit's, and one histogram at depth 1000.",
+        look_for="Bars that leave the line at depth 10 only, points on the crosses of "
+        "finite depth.",
     )
     return Result(figure, claims, caption)
 
@@ -138,12 +138,9 @@ def _linear(axes, samples: int, widths: tuple[int, ...]) -> list[Claim]:
         seen, error, exact = np.transpose(row)
         ax.axhline(limit, color=style.LINEARIZED, label="infinite depth")
         ax.plot(at, exact, "x", ms=9, mew=1.6, color=style.INK, label="exact at L = 10")
-        ax.errorbar(
-            at, seen, 2 * error, fmt="o", ms=4, color=style.FINITE, label="measured"
-        )
-        ax.set_xticks(at, [str(n) for n in widths])
-        ax.set(xlabel="width n", ylabel=label)
-        ax.set_title(f"identity: {title}")
+        points(ax, at, seen, 2 * error, label="measured")
+        ax.set(xlabel="width n", ylabel=label, title=f"identity: {title}")
+        ax.set_xticks(at, list(map(str, widths)))
         ax.legend(loc="lower right" if limit == 0 else "upper right")
     width, depth = 8, 1000
     y = _ends(IDENTITY, 20, width, depth, samples // 10).astype(np.float64)

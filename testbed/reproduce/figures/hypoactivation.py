@@ -23,8 +23,7 @@ from matplotlib.axes import Axes
 
 from models import BalancedResNet, BranchScaling, ResNet
 from testbed.laws.log_gaussian import LayerLaw, layer_law, rates
-from testbed.reports import style
-from testbed.reproduce.canvas import canvas
+from testbed.reports.toolkit import Caption, blank, legend_below, points, style
 from testbed.reproduce.claim import Claim, Result, above, close
 from testbed.sampling import LayerSampler
 
@@ -53,7 +52,7 @@ def reproduce(quick: bool) -> Result:
     large, small = (64, 32) if quick else (256, 64)
     pairs = {large: 3000 if quick else 12_000, small: 6000 if quick else 24_000}
     depth = 24 if quick else 40
-    figure, axes = canvas(columns=2, height=4.4)
+    figure, axes = blank(1, 2, 4.4)
     claims: list[Claim] = []
     for i, (skip, color) in enumerate(SKIPS.items()):
         label = rf"vanilla, $\alpha^2$ = {skip}"
@@ -78,8 +77,7 @@ def reproduce(quick: bool) -> Result:
             text = f"vanilla: s.e. between {what}, n = {large}, and 0"
             claims.append(above(text, abs(a) / s, 4, "one half is rejected"))
     claims += _balanced(axes[0], large, depth, pairs[large])
-    lines = axes[0, 0].get_legend_handles_labels()
-    figure.legend(*lines, loc="outside lower center", ncols=2)
+    legend_below(figure, axes[0, 0])
     return Result(figure, claims, _caption(large))
 
 
@@ -94,8 +92,7 @@ def _balanced(axes, large: int, depth: int, pairs: int) -> list[Claim]:
         _points(ax, value, spread, style.FAINT, label)
         ax.axhline(0, color=style.FAINT, linestyle=(0, (5, 2)))
         ax.set_title("Inactive units" if name == "inactive" else "Imbalance of norms")
-        ax.set_ylabel(NAMES[name])
-        ax.set_xlabel("layer l")
+        ax.set(ylabel=NAMES[name], xlabel="layer l")
         text = f"Balanced: {_words(name, BALANCED, depth - 1)} is 0"
         claims.append(close(text, value[-1], 0, spread[-1]))
         z = abs(value[-1] - getattr(law, name)[-1]) / spread[-1]
@@ -128,16 +125,8 @@ def _sample(
 
 
 def _points(ax: Axes, value, error, color: str, label: str) -> None:
-    ax.errorbar(
-        np.arange(len(value)),
-        value,
-        error,
-        color=color,
-        fmt="o",
-        markersize=3.5,
-        elinewidth=1,
-        label=label,
-    )
+    layer, kind = np.arange(len(value)), {"markersize": 3.5, "elinewidth": 1}
+    points(ax, layer, value, error, color, label=label, **kind)
 
 
 def _words(name: str, skip: float, layer: int) -> str:
@@ -145,14 +134,14 @@ def _words(name: str, skip: float, layer: int) -> str:
     return f"{what}, alpha^2 = {skip}, layer {layer}"
 
 
-def _caption(large: int) -> str:
+def _caption(large: int) -> Caption:
     ends = ", ".join(
         f"{rates(*_weights(skip)).inactive:.3f} (alpha^2 = {skip})" for skip in SKIPS
     )
-    return (
+    return Caption(
         f"Points: networks of width {large} in antithetic pairs, with one standard "
-        "error. Lines: the law of wide networks, nothing fitted; points lie a relative "
-        f"6/n beyond it. Missing active units tend to {ends}: a third of a unit of all "
-        "n, yet enough to change the mean of the log-norm. Look for: rise and "
-        "saturation without signs, zero with them."
+        "error. Lines: the law of wide networks, nothing fitted; points lie a "
+        f"relative 6/n beyond it. Missing active units tend to {ends}: a third of a "
+        "unit of all n, yet enough to change the mean of the log-norm.",
+        look_for="Rise and saturation without signs, zero with them.",
     )

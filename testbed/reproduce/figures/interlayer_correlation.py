@@ -19,8 +19,7 @@ import numpy as np
 
 from models import BalancedResNet, BranchScaling, ResNet
 from testbed.laws.log_gaussian import interlayer_covariance, square_correlation
-from testbed.reports import style
-from testbed.reproduce.canvas import canvas
+from testbed.reports.toolkit import Caption, blank, points, style
 from testbed.reproduce.claim import Claim, Result, above, close
 from testbed.sampling.architecture import describe
 from testbed.sampling.forward import forward
@@ -60,7 +59,7 @@ def reproduce(quick: bool) -> Result:
     text = "Balanced: s.e. between n Cov at lag 1 and the vanilla law"
     claims.append(above(text, (law[1] - fair[1]) / noise[1], 4, "rejected"))
 
-    figure, axes = canvas(columns=2, height=4.4)
+    figure, axes = blank(1, 2, 4.4)
     for ax, rest in zip(axes[0], (0.0, law), strict=True):
         for values, bars, color, mark, label in (
             (wide, error, style.LINEARIZED, "o", f"vanilla, n = {large}"),
@@ -69,8 +68,7 @@ def reproduce(quick: bool) -> Result:
         ):
             if label.startswith("Balanced") and ax is axes[0, 1]:
                 continue
-            kind = {"color": color, "fmt": mark, "label": label}
-            ax.errorbar(LAGS, values - rest, bars, markersize=4, **kind)
+            points(ax, LAGS, values - rest, bars, color, fmt=mark, label=label)
         ax.axhline(0, color=style.FAINT, linestyle=(0, (5, 2)))
         ax.set_xlabel("lag q (layers)")
     fine = np.linspace(0, LAGS[-1], 200)
@@ -82,11 +80,12 @@ def reproduce(quick: bool) -> Result:
     axes[0, 1].set_title("Beyond the law: terms of order 1/n")
     for ax in axes[0]:
         ax.legend(loc="upper right")
-    caption = (
+    caption = Caption(
         "Points: sampled networks with one standard error. Line: Phi(c^q), from 3 on "
         "down. Right: what is left of the vanilla networks' when the line is taken "
-        "off; it shrinks in proportion to 1/n. Look for: points of the vanilla network "
-        "on the line, those of the Balanced one at 0 from lag 1 on."
+        "off; it shrinks in proportion to 1/n.",
+        look_for="Points of the vanilla network on the line, those of the Balanced "
+        "one at 0 from lag 1 on.",
     )
     return Result(figure, claims, caption)
 

@@ -24,9 +24,16 @@ from scipy import stats
 from testbed.laws.agreement import Sample, agreement
 from testbed.laws.diffusion import TANH, Branch, log_determinant_law
 from testbed.laws.doubly_infinite_kernels import increment_kernels
-from testbed.reports import style
-from testbed.reproduce.canvas import canvas, histogram
-from testbed.reproduce.claim import Claim, Result, above, below, close
+from testbed.reports.toolkit import (
+    Caption,
+    blank,
+    histogram,
+    log_axis,
+    points,
+    size_axis,
+    style,
+)
+from testbed.reproduce.claim import Claim, Result, above, below, close, mean_and_error
 from testbed.sampling.diffusions import inverse_jacobian, jacobian, with_identity
 from testbed.sampling.sde import SDE, euler_maruyama
 
@@ -68,19 +75,19 @@ def reproduce(quick: bool) -> Result:
         *inverse_claims(grids, gaps),
         *kernel_claims(kernels),
     ]
-    figure, axes = canvas(columns=2, rows=2, height=7.0)
+    figure, axes = blank(2, 2, 7.0)
     draw_determinants(axes[0, 0], seen)
     draw_traces(axes[0, 1], seen, np.array(save) / steps)
     draw_gaps(axes[1, 0], grids, gaps)
     draw_kernels(axes[1, 1], kernels)
-    caption = (
+    caption = Caption(
         "Top left: log|det dx_T/dx_0| at several widths (bars) and its law, one for "
-        "all of them; dotted, the law without Ito's term. Top right: mean squared size "
-        "of the Jacobian (dots) and of its inverse (triangles), with the laws. Bottom "
-        "left: how far g g^{-1} on one path is from the identity. Bottom right: the "
-        "tangent kernels of one unit in networks as deep as wide, mean and two "
-        "standard deviations of single networks. Look for: dots on the lines, and bars "
-        "that do not move with D."
+        "all of them; dotted, the law without Ito's term. Top right: mean squared "
+        "size of the Jacobian (dots) and of its inverse (triangles), with the laws. "
+        "Bottom left: how far g g^{-1} on one path is from the identity. Bottom "
+        "right: the tangent kernels of one unit in networks as deep as wide, mean and "
+        "two standard deviations of single networks.",
+        look_for="Dots on the lines, and bars that do not move with D.",
     )
     return Result(figure, claims, caption)
 
@@ -130,11 +137,6 @@ def tangent_kernels(size: int, count: int) -> np.ndarray:
         kernels += np.stack([inner[layer] * square, square])
         delta = delta + (delta[:, None] @ weights[:, layer])[:, 0]
     return kernels.T
-
-
-def mean_and_error(x: np.ndarray, axis: int = 0) -> tuple:
-    """Mean along an axis, and its standard error."""
-    return x.mean(axis), x.std(axis, ddof=1) / x.shape[axis] ** 0.5
 
 
 def determinant_claims(width: int, seen: Paths, steps: int) -> list[Claim]:
@@ -238,12 +240,9 @@ def draw_traces(ax, seen: dict[int, Paths], times: np.ndarray) -> None:
         ax.plot(times, np.exp(rate * times), "--", color=color, label=label)
         for x, marker in ((paths.forward, "o"), (paths.inverse, "^")):
             value, error = mean_and_error(x, axis=1)
-            ax.errorbar(times, value, 2 * error, fmt=marker, color=color, ms=4)
-    ax.set(
-        yscale="log",
-        xlabel="time $t$",
-        title="Size: forward (dots), inverse (triangles)",
-    )
+            points(ax, times, value, 2 * error, color, fmt=marker)
+    ax.set(title="Size: forward (dots), inverse (triangles)", xlabel="time $t$")
+    log_axis(ax.yaxis)
     ax.set_ylabel(r"$E\,\mathrm{tr}(g_t g_t^T) / D$")
     ax.legend(loc="upper left")
 
@@ -251,10 +250,11 @@ def draw_traces(ax, seen: dict[int, Paths], times: np.ndarray) -> None:
 def draw_gaps(ax, grids: np.ndarray, gaps: np.ndarray) -> None:
     """Distance of g g^{-1} from the identity against steps."""
     value, error = mean_and_error(gaps, axis=1)
-    ax.errorbar(grids, value, 2 * error, fmt="o", color=style.FINITE, label="D = 3")
+    points(ax, grids, value, 2 * error, label="D = 3")
     guide = value[-1] * (grids / grids[-1]) ** -0.5
     ax.plot(grids, guide, color=style.LINEARIZED, label="slope $-1/2$")
-    ax.set(xscale="log", yscale="log", xlabel="steps", title="Forward times inverse")
+    ax.set(title="Forward times inverse", xlabel="steps")
+    log_axis(ax.xaxis, ax.yaxis)
     ax.set_ylabel(r"rms entry of $g_T\,g_T^{-1} - I$")
     ax.legend(loc="upper right")
 
@@ -271,13 +271,13 @@ def draw_kernels(ax, kernels: dict[int, np.ndarray]) -> None:
         value = np.array([x[:, i].mean() for x in kernels.values()])
         spread = np.array([x[:, i].std() for x in kernels.values()])
         label = f"{name}, networks: mean and 2 sd"
-        ax.errorbar(sizes, value, 2 * spread, fmt="o", color=COLORS[i], label=label)
+        points(ax, sizes, value, 2 * spread, COLORS[i], label=label)
         ax.plot(grid, exact[:, i], color=COLORS[i], label=f"{name}, exact mean")
         ax.axhline(float(end), linestyle=":", color=style.INK)
         ax.annotate(
             f"{float(end):.4f}", (grid[-1], float(end)), va="bottom", ha="right"
         )
-    ax.set(xscale="log", xlabel="$D = L$", ylabel="kernel at inputs 1 and 2")
-    ax.set_title("Tangent kernels of one unit")
-    ax.set_ylim(top=17)
+    ax.set(title="Tangent kernels of one unit", xlabel="$D = L$", ylim=(None, 17))
+    ax.set_ylabel("kernel at inputs 1 and 2")
+    size_axis(ax.xaxis, sizes=grid)
     ax.legend(loc="upper right")

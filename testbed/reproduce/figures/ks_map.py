@@ -23,8 +23,7 @@ from scipy import stats
 from models import BalancedResNet, BranchScaling, ResNet
 from testbed.laws.agreement import Sample, agreement
 from testbed.laws.norms import GAUSSIAN, LOG_GAUSSIAN, norm_laws
-from testbed.reports import style
-from testbed.reproduce.canvas import canvas
+from testbed.reports.toolkit import Caption, blank, heat_map, log_ticks
 from testbed.reproduce.claim import Claim, Result, above, below
 from testbed.sampling.architecture import describe
 from testbed.sampling.forward import forward
@@ -47,12 +46,13 @@ def reproduce(quick: bool) -> Result:
         for i, kind in enumerate(KINDS)
     }
     noise = stats.kstwobign.isf(0.05) / samples**0.5
-    caption = (
+    caption = Caption(
         "Colour and number: KS distance of log|f|^2 to a law, nothing fitted; below "
-        f"{noise:.2g} it is noise in 95 cases of 100. Dashed: d = n. Look for: a "
-        "Gaussian law that gets worse along d/n, alike on each diagonal, and a "
-        "log-Gaussian one that fails in one corner only, of narrow vanilla networks "
-        "deeper than wide."
+        f"{noise:.2g} it is noise in 95 cases of 100. Grey "
+        "lines: d/n, its value where they leave the map.",
+        look_for="A Gaussian law that gets worse along d/n, alike on each diagonal, "
+        "and a log-Gaussian one that fails in one corner only, of narrow vanilla "
+        "networks deeper than wide.",
     )
     claims = _claims(found, widths, depths, samples)
     return Result(_draw(found, widths, depths), claims, caption)
@@ -71,84 +71,47 @@ def _claims(
     why = "95 % quantile of the noise of the largest"
     bal, van = (found[kind][LOG_GAUSSIAN] for kind in KINDS)
     small, large = widths[0], widths[-1]
-    claims = [
-        below(
-            f"Balanced, n >= {widths[1]}, all depths: largest KS to the log-Gaussian",
-            bal[1:].max(),
-            noise(bal[1:].size),
-            why,
-        ),
-        below(
-            f"vanilla, n = {large}, all depths: largest KS to the log-Gaussian",
-            van[-1].max(),
-            noise(van[-1].size),
-            why,
-        ),
-        above(
-            f"vanilla, n = {small}, d = {depths[-1]}: KS to the log-Gaussian, which "
-            "fails there",
-            van[0, -1],
-            noise(van.size),
-            why,
-        ),
-    ]
+    text = f"Balanced, n >= {widths[1]}, all depths: largest KS to the log-Gaussian"
+    claims = [below(text, bal[1:].max(), noise(bal[1:].size), why)]
+    text = f"vanilla, n = {large}, all depths: largest KS to the log-Gaussian"
+    claims.append(below(text, van[-1].max(), noise(van[-1].size), why))
+    text = (
+        f"vanilla, n = {small}, d = {depths[-1]}: KS to the log-Gaussian, which fails "
+    )
+    claims.append(above(f"{text}there", van[0, -1], noise(van.size), why))
     ratio = depths / widths[:, None]
     for kind in KINDS:
         ks = found[kind][GAUSSIAN]
         far, deep = ratio >= 1 / 16, ratio >= 1
-        claims += [
-            above(
-                f"{kind}, d/n >= 1/16: smallest KS to the Gaussian",
-                ks[far].min(),
-                noise(int(far.sum())),
-                f"{why}: rejected",
-            ),
-            above(
-                f"{kind}, d/n >= 1: smallest KS to the Gaussian",
-                ks[deep].min(),
-                0.3,
-                "three networks in ten misplaced",
-            ),
-            below(
-                f"{kind}, d = 1: KS to the Gaussian, n = {large} over n = {small}",
-                ks[-1, 0] / ks[0, 0],
-                small / large + noise(1) / ks[0, 0],
-                "in proportion to 1/n, and noise",
-            ),
-        ]
+        text, bound = (
+            f"{kind}, d/n >= 1/16: smallest KS to the Gaussian",
+            noise(far.sum()),
+        )
+        claims.append(above(text, ks[far].min(), bound, f"{why}: rejected"))
+        text = f"{kind}, d/n >= 1: smallest KS to the Gaussian"
+        claims.append(
+            above(text, ks[deep].min(), 0.3, "three networks in ten misplaced")
+        )
+        text = f"{kind}, d = 1: KS to the Gaussian, n = {large} over n = {small}"
+        bound, reason = (
+            small / large + noise(1) / ks[0, 0],
+            "proportion to 1/n, and noise",
+        )
+        claims.append(below(text, ks[-1, 0] / ks[0, 0], bound, f"in {reason}"))
     return claims
 
 
 def _draw(
     found: dict[str, dict[str, np.ndarray]], widths: np.ndarray, depths: np.ndarray
 ) -> Figure:
-    figure, axes = canvas(columns=2, rows=2, height=6.4)
-    places = [
-        (axes[i, j], kind, law)
-        for i, kind in enumerate(KINDS)
-        for j, law in enumerate(LAWS)
-    ]
-    scale = LogNorm(0.005, 1)
-    x, y = np.log2(depths), np.log2(widths)
-    for ax, kind, law in places:
-        ks = found[kind][law]
-        image = ax.pcolormesh(x, y, ks, norm=scale, cmap="cividis", shading="nearest")
-        for i, j in np.ndindex(ks.shape):
-            color = "black" if ks[i, j] > 0.1 else "white"
-            text = f"{ks[i, j]:.2f}" if ks[i, j] > 0.0995 else f"{ks[i, j]:.3f}"
-            ax.text(x[j], y[i], text, color=color, ha="center", va="center", size=8)
-        ends = ax.get_xlim(), ax.get_ylim()
-        ax.plot(x, x, color=style.LINEARIZED, linestyle=(0, (5, 2)), lw=1)
-        ax.set_xlim(ends[0])
-        ax.set_ylim(ends[1])
-        ax.set_xticks(x, depths)
-        ax.set_yticks(y, widths)
-        ax.grid(False)
-        ax.set_title(f"{kind}: KS to the {law} law")
-        ax.set_xlabel("depth d")
-        ax.set_ylabel("width n")
-        if ax is axes[0, 0]:
-            figure.colorbar(image, ax=axes, label="KS distance of $\\log|f|^2$")
+    figure, axes = blank(2, 2, 8.4)
+    for panels, (kind, of_kind) in zip(axes, found.items(), strict=True):
+        for ax, law in zip(panels, LAWS, strict=True):
+            mesh = heat_map(ax, widths, depths, of_kind[law].T, LogNorm(0.005, 1))
+            ax.set_title(f"{kind}: KS to the {law} law", pad=14)
+            ax.set_ylabel("depth d")
+    bar = figure.colorbar(mesh, ax=axes, label="KS distance of $\\log|f|^2$")
+    log_ticks(bar.ax.yaxis)
     return figure
 
 

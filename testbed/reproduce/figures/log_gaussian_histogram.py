@@ -17,8 +17,7 @@ import numpy as np
 from models import BalancedResNet, BranchScaling, ResNet
 from testbed.laws.agreement import Sample, agreement
 from testbed.laws.norms import GAUSSIAN, LOG_GAUSSIAN, norm_laws
-from testbed.reports import style
-from testbed.reproduce.canvas import canvas, histogram
+from testbed.reports.toolkit import Caption, blank, histogram, style
 from testbed.reproduce.claim import Result, above, below
 from testbed.sampling import LayerSampler
 
@@ -30,7 +29,7 @@ def reproduce(quick: bool) -> Result:
     """Draws the histograms and measures KS distances to both laws."""
     width, depths = (32, (4, 32)) if quick else (100, (10, 100))
     samples = 4000 if quick else 100_000
-    figure, axes = canvas(columns=2, rows=2, height=6.0)
+    figure, axes = blank(2, 2, 6.0)
     claims = []
     for row, (kind, label) in enumerate(
         ((BalancedResNet, "Balanced"), (ResNet, "vanilla"))
@@ -48,12 +47,9 @@ def reproduce(quick: bool) -> Result:
             low, high = (float(q) for q in np.quantile(x, [5e-4, 1 - 5e-4]))
             grid = np.linspace(low, high, 400)
             grid = np.union1d(grid, np.linspace(-0.5, 4, 200))
-            for law, line in ((LOG_GAUSSIAN, "-"), (GAUSSIAN, (0, (5, 2)))):
-                color = style.LINEARIZED if law == LOG_GAUSSIAN else style.INFINITE
-                density = laws[law].pdf(grid)
-                ax.plot(grid, density, color=color, linestyle=line, label=law)
-            ax.set_title(f"{label}, n = {width}, d = {depth}")
-            ax.set_xlabel(r"$\log |f|^2$")
+            for law in (LOG_GAUSSIAN, GAUSSIAN):
+                ax.plot(grid, laws[law].pdf(grid), label=law, **style.LAWS[law])
+            ax.set(title=f"{label}, n = {width}, d = {depth}", xlabel=r"$\log |f|^2$")
             ax.set_ylabel("density")
             ax.legend(loc="best")
             sample = Sample.of(x)
@@ -69,10 +65,10 @@ def reproduce(quick: bool) -> Result:
             )
             least = 0.1 if depth < width else 0.3
             claims.append(above(f"{what}: KS to the Gaussian", far.ks, least))
-    caption = (
+    caption = Caption(
         "Bars: sampled outputs. Solid: the log-Gaussian law convolved with log of a "
         "chi-squared of 10, nothing fitted. Dashed: the law of infinite width, the "
-        "same at every depth. Look for: bars on the solid curve, away from the dashed "
-        "one as d/n grows."
+        "same at every depth.",
+        look_for="Bars on the solid curve, away from the dashed one as d/n grows.",
     )
     return Result(figure, claims, caption)

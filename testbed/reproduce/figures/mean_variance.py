@@ -26,8 +26,7 @@ from models import MLP, BalancedResNet, BranchScaling, ResNet
 from testbed.laws.gaussian import gaussian_log_norm
 from testbed.laws.log_gaussian import layer_law, rates
 from testbed.laws.products import layer_moments
-from testbed.reports import style
-from testbed.reproduce.canvas import canvas
+from testbed.reports.toolkit import Caption, blank, points, style
 from testbed.reproduce.claim import Claim, Result, above, close
 from testbed.sampling import LayerSampler
 from testbed.sampling.moments import Moments
@@ -72,13 +71,13 @@ def reproduce(quick: bool) -> Result:
         *_balanced(balanced),
         *_vanilla(vanilla, balanced),
     ]
-    caption = (
+    caption = Caption(
         "Points: sampled networks of each width, every layer of which gives a point "
         "at l/n (8 are shown); most error bars, of one standard error, are smaller "
         "than the marks. Lines: rates at large width, nothing fitted; dotted: exact "
-        "law of the fully connected network at the smallest width. Look for: widths "
-        "that approach one line for each architecture. The infinite-width law has "
-        "mean 0 and a variance below 4/n at every depth."
+        "law of the fully connected network at the smallest width.",
+        look_for="Widths that approach one line for each architecture. The "
+        "infinite-width law has mean 0 and a variance below 4/n at every depth.",
     )
     return Result(_draw(seen, limits), claims, caption)
 
@@ -94,21 +93,10 @@ def _fully_connected(seen: dict[int, Moments]) -> list[Claim]:
     claims = []
     for n, moments in seen.items():
         mean, var = (n * m for m in layer_moments(n))
-        what = f"fully connected, n = d = {n}"
-        claims += [
-            close(
-                f"{what}: mean of the exact law",
-                moments.mean[-1],
-                mean,
-                moments.mean_se[-1],
-            ),
-            close(
-                f"{what}: variance of the exact law",
-                moments.var[-1],
-                var,
-                moments.var_se[-1],
-            ),
-        ]
+        text = f"fully connected, n = d = {n}: mean of the exact law"
+        claims.append(close(text, moments.mean[-1], mean, moments.mean_se[-1]))
+        text = f"fully connected, n = d = {n}: variance of the exact law"
+        claims.append(close(text, moments.var[-1], var, moments.var_se[-1]))
     n = min(seen)
     z = (seen[n].var[-1] - 5) / seen[n].var_se[-1]
     text = f"fully connected, n = d = {n}: s.e. between the variance and 5 d/n"
@@ -155,22 +143,12 @@ def _vanilla(vanilla: dict[int, Moments], balanced: dict[int, Moments]) -> list[
     connected = small * layer_moments(small)[1]
     gaussian = gaussian_log_norm(small, small, HALF, HALF).var()
     sign_free = np.hypot(at.var_se[-1], balanced[small].var_se[-1])
+    both = f"vanilla, d = n: variance / finite sums, n = {small} and {large}"
+    order = f"vanilla, n = d = {small}: n (variance / finite sums - 1)"
+    why = "7 to 8, a coefficient that was measured, not derived"
     return [
-        close(
-            f"vanilla, d = n: variance / finite sums, n = {small} and {large} "
-            "extrapolated to n = infinity",
-            extrapolated,
-            1,
-            spread,
-        ),
-        close(
-            f"vanilla, n = d = {small}: n (variance / finite sums - 1)",
-            kappa,
-            7.5,
-            kappa_error,
-            bias=0.5,
-            why="7 to 8, a coefficient that was measured, not derived",
-        ),
+        close(f"{both} extrapolated to n = infinity", extrapolated, 1, spread),
+        close(order, kappa, 7.5, kappa_error, bias=0.5, why=why),
         above(f"{what} and the exact fully connected one", distance(connected), 4),
         above(
             f"{what} and that of infinite width, {gaussian:.2g}", distance(gaussian), 4
@@ -184,7 +162,7 @@ def _vanilla(vanilla: dict[int, Moments], balanced: dict[int, Moments]) -> list[
 
 
 def _draw(seen: dict[tuple[str, int], Moments], limits: dict[str, Limit]) -> Figure:
-    figure, axes = canvas(columns=2, height=4.6)
+    figure, axes = blank(1, 2, 4.6)
     for ax, name in zip(axes[0], Limit._fields, strict=True):
         for kind, color in COLORS.items():
             rate = getattr(limits[kind], name)
@@ -197,24 +175,18 @@ def _draw(seen: dict[tuple[str, int], Moments], limits: dict[str, Limit]) -> Fig
         ax.axhline(0, color=style.FAINT, linestyle=(0, (5, 2)), label="infinite width")
         for (kind, n), moments in seen.items():
             layers = np.arange(n // 8, n + 1, n // 8)
-            ax.errorbar(
-                layers / n,
-                getattr(moments, name)[layers],
-                getattr(moments, f"{name}_se")[layers],
-                color=COLORS[kind],
-                fmt=MARKS[n],
-                markersize=5,
-                markerfacecolor="none",
-            )
+            value = getattr(moments, name)[layers]
+            error = getattr(moments, f"{name}_se")[layers]
+            mark = {"fmt": MARKS[n], "markerfacecolor": "none"}
+            points(ax, layers / n, value, error, COLORS[kind], **mark)
         ax.set_xlabel("depth / width, d/n")
     for n in dict.fromkeys(n for _, n in seen):
         line = dict(marker=MARKS[n], linestyle="", markerfacecolor="none")
         axes[0, 0].plot([], [], color=style.INK, **line, label=f"measured, n = {n}")
-    axes[0, 0].set_title("Mean of the log-norm")
-    axes[0, 0].set_ylabel(r"mean of $\log(|z_d|^2 / |z_0|^2)$")
+    log_norm = r"of $\log(|z_d|^2 / |z_0|^2)$"
+    axes[0, 0].set(title="Mean of the log-norm", ylabel=f"mean {log_norm}")
     axes[0, 0].legend(*_entries(axes[0, 0], slice(5, None)), loc="lower left")
-    axes[0, 1].set_title("Variance of the log-norm")
-    axes[0, 1].set_ylabel(r"variance of $\log(|z_d|^2 / |z_0|^2)$")
+    axes[0, 1].set(title="Variance of the log-norm", ylabel=f"variance {log_norm}")
     axes[0, 1].legend(*_entries(axes[0, 1], slice(None)), loc="upper left")
     return figure
 

@@ -24,8 +24,7 @@ from models import MLP
 from testbed.laws.agreement import SecondMoment, second_moment
 from testbed.laws.ntk_limits import limit_ratio
 from testbed.laws.ntk_moments import ntk_mean, ntk_second_moment_ratio
-from testbed.reports import style
-from testbed.reproduce.canvas import canvas
+from testbed.reports.toolkit import Caption, blank, log_axis, points, style
 from testbed.reproduce.claim import Claim, Result, above, below, close
 from testbed.sampling import sample_gradients
 from testbed.sampling.gradients import Gradients
@@ -66,13 +65,13 @@ def reproduce(quick: bool) -> Result:
             claims.append(close(text, moment.ratio, exact, error))
             if hidden == MIDDLE:
                 claims += _middle(kernel, sigma_w2, what, moment.ratio, error)
-    caption = (
+    caption = Caption(
         f"Solid: exact recursion at width {WIDTH}, nothing fitted. Dotted: its limit, "
         "width to infinity at fixed T. Dashed: exp(5T). Marks: sampled networks with "
         "one standard error; open ones are samples that hold fewer than 100 of the "
-        "networks that decide E K^2 and lie low. Look for: a flat line in the ordered "
-        "phase, where the last layers' biases are nearly all of the kernel, growth "
-        "beyond, and open marks below their lines."
+        "networks that decide E K^2 and lie low.",
+        look_for="A flat line in the ordered phase, where the last layers' biases are "
+        "nearly all of the kernel, growth beyond, and open marks below their lines.",
     )
     return Result(_draw(found, biased), claims, caption)
 
@@ -149,7 +148,7 @@ def _draw(
     found: dict[tuple[float, int], SecondMoment],
     biased: dict[tuple[float, int], float],
 ) -> Figure:
-    figure, ((left, right),) = canvas(columns=2, height=4.8)
+    figure, ((left, right),) = blank(1, 2, 4.8)
     last = max(hidden for _, hidden in found)
     layers = np.arange(1, last + 1)
     T = np.linspace(0, last / WIDTH, 100)
@@ -172,15 +171,14 @@ def _draw(
         else:
             value, error, mark = moment.ratio, moment.ratio_se, color
         exact = moment.reference
-        left.errorbar(place, value, error, color=color, fmt="o", ms=5, mfc=mark)
+        points(left, place, value, error, color, markerfacecolor=mark)
         share, part = value / exact, error / exact
-        right.errorbar(beside, share, part, color=color, fmt="o", ms=5, mfc=mark)
+        points(right, beside, share, part, color, markerfacecolor=mark)
     right.axhline(1, color=style.FAINT, linestyle=(0, (5, 2)))
-    left.set_yscale("log")
+    log_axis(left.yaxis)
     left.set_title(f"Dispersion of the kernel, width {WIDTH}")
     left.set_ylabel(r"$\mathrm{E}\,K^2 / (\mathrm{E}\,K)^2$")
-    right.set_title("Sampled over exact dispersion")
-    right.set_ylabel("sampled / exact")
+    right.set(title="Sampled over exact dispersion", ylabel="sampled / exact")
     for ax in (left, right):
         ax.set_xlabel("T = hidden layers / width")
     left.legend(loc="upper left")

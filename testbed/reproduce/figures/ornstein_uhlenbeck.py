@@ -22,8 +22,7 @@ from scipy import stats
 from testbed.laws.agreement import Sample, agreement
 from testbed.laws.law import Law
 from testbed.laws.ornstein_uhlenbeck import OrnsteinUhlenbeckActivation
-from testbed.reports import style
-from testbed.reproduce.canvas import canvas, histogram
+from testbed.reports.toolkit import Caption, blank, histogram, log_axis, style
 from testbed.reproduce.claim import Result, above, below, close
 from testbed.sampling.sde import SDE, euler_maruyama
 
@@ -36,7 +35,7 @@ def reproduce(quick: bool) -> Result:
     """Draws histograms of Y_t and X_t, and distances to the law against depth."""
     samples = 10_000 if quick else 100_000
     noise = FOUR_SIGMA_KS / samples**0.5
-    figure, axes = canvas(columns=3, rows=3, height=8.6)
+    figure, axes = blank(3, 3, 8.6)
     claims = []
     for column, (a, b, start) in enumerate(CASES):
         phi = OrnsteinUhlenbeckActivation(a, b)
@@ -74,13 +73,13 @@ def reproduce(quick: bool) -> Result:
             wrong = cast(Law, stats.norm(law.mean() * np.exp(a**2 - a), law.std()))
             text = f"{what}: KS of Y_t with mean Y_0 e^(-a t), not e^(-a^2 t)"
             claims.append(above(text, agreement(sample, wrong).ks, bound))
-    caption = (
+    caption = Caption(
         "Bars: 1000 layers; lines: closed forms, nothing fitted. Top: Y_t and its "
-        "normal law; dotted: Y_0. Middle: X_t = "
-        "(h(Y_t) - b)/a, skewed and heavy-tailed, its central 96 per cent; dashed: the "
-        "Gaussian of an activation that stays at its first value. Bottom: KS "
-        "distance to the law against depth; below the dotted line it is noise. Look "
-        "for: bars on the curves, and distances that fall like 1/L."
+        "normal law; dotted: Y_0. Middle: X_t = (h(Y_t) - b)/a, skewed and "
+        "heavy-tailed, its central 96 per cent; dashed: the Gaussian of an activation "
+        "that stays at its first value. Bottom: KS distance to the law against depth; "
+        "below the dotted line it is noise.",
+        look_for="Bars on the curves, and distances that fall like 1/L.",
     )
     return Result(figure, claims, caption)
 
@@ -115,15 +114,8 @@ def _draw(axes, phi, start, x, distances) -> None:
     axes[0].axvline(phi.transform(start), color=style.INK, linestyle=":")
     axes[0].set(xlabel=r"$Y_t = h^{-1}(a X_t + b)$", ylabel="density")
     low, high = limit.ppf([0.02, 0.98])
-    counts, places = np.histogram(x, 80, (low, high))
-    axes[1].stairs(
-        counts / np.diff(places) / len(x),
-        places,
-        fill=True,
-        alpha=0.45,
-        color=style.START,
-        label="1000 layers",
-    )
+    label = "1000 layers"
+    histogram(axes[1], x, ends=(low, high), color=style.START, label=label)
     grid = np.linspace(low, high, 400)
     axes[1].plot(grid, limit.pdf(grid), color=style.LINEARIZED, label="closed form")
     frozen = _kept(phi, start).pdf(grid)
@@ -131,14 +123,15 @@ def _draw(axes, phi, start, x, distances) -> None:
     axes[1].set(xlabel=r"$X_t$", ylabel="density")
     axes[1].set_ylim(0, 1.45 * limit.pdf(grid).max())  # room for the legend
     axes[1].legend(loc="upper right")
-    axes[2].loglog(DEPTHS, distances, "o-", ms=4, color=style.FINITE, label="networks")
+    axes[2].plot(DEPTHS, distances, "o-", ms=4, color=style.FINITE, label="networks")
     depth = np.array(DEPTHS)
     slope = distances[0] * depth[0] / depth
-    axes[2].loglog(depth, slope, "--", lw=1, color=style.FAINT, label="slope -1")
+    axes[2].plot(depth, slope, "--", lw=1, color=style.FAINT, label="slope -1")
     noise = agreement(Sample.of(x), limit).ks_noise
     axes[2].axhline(noise, color=style.INK, linestyle=":", label="noise (95 %)")
     axes[2].set(xlabel="depth L", ylabel="KS distance to the law")
     axes[2].set_ylim(bottom=8e-5)  # room for the legend
+    log_axis(axes[2].xaxis, axes[2].yaxis)
     axes[2].legend(loc="lower left")
 
 

@@ -23,9 +23,8 @@ from testbed.laws.infinite_depth import (
     initial_log_drift,
     log_norm_from_active,
 )
-from testbed.reports import style
-from testbed.reproduce.canvas import canvas
-from testbed.reproduce.claim import Claim, Result, above, below, close
+from testbed.reports.toolkit import Caption, blank, points, style
+from testbed.reproduce.claim import Claim, Result, above, below, close, mean_and_error
 from testbed.sampling import LayerSampler
 from testbed.sampling.diffusions import fixed_width
 from testbed.sampling.sde import euler_maruyama
@@ -38,20 +37,21 @@ SDE = fixed_width(jax.nn.relu)
 
 def reproduce(quick: bool) -> Result:
     """Follows log-norms and active units to t = 8, and their loss at larger widths."""
-    figure, axes = canvas(columns=2, rows=2, height=7.2)
+    figure, axes = blank(2, 2, 7.2)
     claims = []
     for width, color in COLORS.items():
         growth, active = _paths(width, 10_000 if quick else 100_000)
         claims += _identity_claims(width, growth, active)
         _draw_paths(axes[0], width, growth, active, color)
     claims += _loss(axes[1], 5000 if quick else 60_000, 2 if quick else 4)
-    caption = (
+    caption = Caption(
         "Bars are 2 s.e. Top: at n = 3 and 4, mean log-growth (points), the identity "
         "with the measured active units (lines) and the initial drift kept for ever "
         "(dashed); and the active units themselves, whose drift vanishes at A = 2. "
         "Bottom: units lost, n/2 - E A, at n = 16 and 32, with k(t), and the two "
-        "widths combined so that their 1/n terms cancel. Look for: points on the "
-        "lines, not on the dashes; at n = 4 a mean that turns over."
+        "widths combined so that their 1/n terms cancel.",
+        look_for="Points on the lines, not on the dashes; at n = 4 a mean that turns "
+        "over.",
     )
     return Result(figure, claims, caption)
 
@@ -73,36 +73,25 @@ def _paths(width: int, networks: int) -> tuple[np.ndarray, np.ndarray]:
     return np.log(r / r[0]).astype(np.float64), (x > 0).sum(-1)
 
 
-def _mean_and_error(x: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-    """Mean over networks and its standard error, (times,) each."""
-    return x.mean(1), x.std(1) / x.shape[1] ** 0.5
-
-
 def _identity_claims(width: int, growth, active) -> list[Claim]:
     times = np.linspace(0, LONG, SAVED + 1)
     driven = log_norm_from_active(width, times, active.T).T
-    left, left_error = _mean_and_error(growth - driven)
-    mean, error = _mean_and_error(growth)
+    left, left_error = mean_and_error(growth - driven, axis=1)
+    mean, error = mean_and_error(growth, axis=1)
     claims = []
     for t in (1, 4, LONG):
         at = t * SAVED // LONG
         text = f"n = {width}, t = {t}: E log(R_t/R_0) less the drift of its A"
-        claims.append(
-            close(
-                text,
-                left[at],
-                0.0,
-                left_error[at],
-                bias=0.001 * t,
-                why="a tenth of a step h = 0.01, the Euler scheme's error",
-            )
-        )
+        why = "a tenth of a step h = 0.01, the Euler scheme's error"
+        claims.append(close(text, left[at], 0, left_error[at], bias=0.001 * t, why=why))
     constant = float(initial_log_drift(width)) * LONG
     text = f"n = {width}, t = {LONG}: s.e. of E log(R_t/R_0) below mubar_n t"
     claims.append(above(text, (constant - mean[-1]) / error[-1], 4.0))
     if width == 4:
         # The drift vanishes near t = 3.
-        late, late_error = _mean_and_error(growth[-1:] - growth[3 * SAVED // LONG])
+        late, late_error = mean_and_error(
+            growth[-1:] - growth[3 * SAVED // LONG], axis=1
+        )
         text = "n = 4: E log(R_8/R_3) in s.e.; mubar_4 > 0 has it positive"
         claims.append(below(text, late[0] / late_error[0], -4.0))
     return claims
@@ -110,20 +99,19 @@ def _identity_claims(width: int, growth, active) -> list[Claim]:
 
 def _draw_paths(axes, width: int, growth, active, color) -> None:
     times = np.linspace(0, LONG, SAVED + 1)
-    mean, error = _mean_and_error(growth)
-    units, spread = _mean_and_error(active)
+    mean, error = mean_and_error(growth, axis=1)
+    units, spread = mean_and_error(active, axis=1)
     some = slice(None, None, SAVED // 16)
     label = f"n = {width}"
     ax = axes[0]
     ax.plot(times, log_norm_from_active(width, times, units), color=color, label=label)
     ax.plot(times, initial_log_drift(width) * times, "--", lw=1, color=color)
-    ax.errorbar(times[some], mean[some], 2 * error[some], fmt="o", ms=4, color=color)
+    points(ax, times[some], mean[some], 2 * error[some], color)
     ax.set(xlabel="t", ylabel=r"E $\log (R_t / R_0)$")
     ax.set_title(r"log-norm: identity (lines), $\bar\mu_n t$ (dashed)")
     ax.legend(loc="lower left")
     ax = axes[1]
-    kind = {"fmt": "o-", "ms": 4, "color": color, "label": label}
-    ax.errorbar(times[some], units[some], 2 * spread[some], **kind)
+    points(ax, times[some], units[some], 2 * spread[some], color, fmt="o-", label=label)
     ax.axhline(2, color=style.INK, lw=0.8)
     ax.set(xlabel="t", ylabel=r"E $A_t$")
     ax.set_title("active units; at 2 the log-norm has no drift")
@@ -154,8 +142,7 @@ def _loss(axes, pairs: int, end: int) -> list[Claim]:
         ax.plot(times, law, color=style.INK, label="k(t)")
         for width, y, error, color in curves:
             label = f"n = {width}" if width else "2 (n = 32) - (n = 16)"
-            kind = {"fmt": "o", "ms": 4, "color": color, "label": label}
-            ax.errorbar(times[some], y[some], 2 * error[some], **kind)
+            points(ax, times[some], y[some], 2 * error[some], color, label=label)
         ax.set(xlabel="t", ylabel="n/2 - E $A_t$", ylim=(0, None))
         ax.legend(loc="upper left")
     axes[0].set_title("active units lost")

@@ -12,16 +12,12 @@ Expected: E log(R_t/R_0) starts as mubar_n t, mubar_n = (1/4)/(1 - 2^-n) - 1/n, 
 Time: 50 s on 2 CPU cores; quick: 7 s.
 """
 
-from typing import Any
-
 import jax
 import numpy as np
-from matplotlib import colormaps
 
 from testbed.laws.infinite_depth import initial_log_drift, log_norm_mean
-from testbed.reports import style
-from testbed.reproduce.canvas import canvas
-from testbed.reproduce.claim import Claim, Result, above, below, close
+from testbed.reports.toolkit import Caption, blank, points, shades, style
+from testbed.reproduce.claim import Claim, Result, above, below, close, mean_and_error
 from testbed.sampling.diffusions import fixed_width
 from testbed.sampling.sde import euler_maruyama
 
@@ -37,23 +33,23 @@ def reproduce(quick: bool) -> Result:
     """Follows log(R_t/R_0) in time at several widths, and compares its signs."""
     networks = NETWORKS_QUICK if quick else NETWORKS
     steps = STEPS_QUICK if quick else STEPS
-    figure, axes = canvas(columns=2, rows=2, height=7.2)
+    figure, axes = blank(2, 2, 7.2)
     _prepare(axes)
     claims = []
-    shades = np.linspace(0, 0.85, len(networks))
-    for shade, (width, count) in zip(shades, networks.items(), strict=True):
+    colors = shades(len(networks))
+    for color, (width, count) in zip(colors, networks.items(), strict=True):
         logs = _log_growth(width, int(count), steps)
         claims += _claims(width, logs)
-        _draw(axes, width, logs, colormaps["viridis"](shade))
+        _draw(axes, width, logs, color)
     axes[0, 0].legend(loc="upper left", ncols=2)
     axes[0, 1].legend(loc="lower left")
-    caption = (
-        "Networks with R_0 > 0; bars are 2 s.e. Top left: mean log-growth "
-        "(points) and theory to first order in 1/n (lines). Top right: n = 3 and 4, "
-        "with their initial slopes (dashed). Bottom left: growth of the mean norm. "
-        "Bottom right: log-growth at t = 1 against 1/n. Look for: the sign, which "
-        "changes between n = 3 and n = 4 for typical norms only; the mean norm "
-        "rises at every width."
+    caption = Caption(
+        "Networks with R_0 > 0; bars are 2 s.e. Top left: mean log-growth (points) "
+        "and theory to first order in 1/n (lines). Top right: n = 3 and 4, with their "
+        "initial slopes (dashed). Bottom left: growth of the mean norm. Bottom right: "
+        "log-growth at t = 1 against 1/n.",
+        look_for="The sign, which changes between n = 3 and n = 4 for typical norms "
+        "only; the mean norm rises at every width.",
     )
     return Result(figure, claims, caption)
 
@@ -70,24 +66,12 @@ def _log_growth(width: int, networks: int, steps: int) -> np.ndarray:
     return np.log(r / r[0]).astype(np.float64)
 
 
-def _mean_and_error(x: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-    """Mean over networks and its standard error, (times,) each."""
-    return x.mean(1), x.std(1) / x.shape[1] ** 0.5
-
-
 def _claims(width: int, logs: np.ndarray) -> list[Claim]:
-    mean, error = _mean_and_error(logs)
+    mean, error = mean_and_error(logs, axis=1)
     law = float(log_norm_mean(width, 1.0))
-    claims = [
-        close(
-            f"n = {width}: E log(R_t/R_0) at t = 1",
-            mean[ONE],
-            law,
-            error[ONE],
-            bias=0.003,
-            why="accuracy of the first order in 1/n at t = 1",
-        ),
-    ]
+    text = f"n = {width}: E log(R_t/R_0) at t = 1"
+    why = "accuracy of the first order in 1/n at t = 1"
+    claims = [close(text, mean[ONE], law, error[ONE], bias=0.003, why=why)]
     if width < 4:
         text = f"n = {width}: s.e. from (1/4 - 1/n) t, the drift without R_0 > 0"
         z = abs(mean[ONE] - (1 / 4 - 1 / width)) / error[ONE]
@@ -100,7 +84,7 @@ def _claims(width: int, logs: np.ndarray) -> list[Claim]:
         text = "n = 4: E log(R_t/R_0) in s.e., the smallest of t = 1 to 2"
         claims.append(above(text, z.min(), 4.0, "typical norms rise"))
     if width in (3, 4):
-        mean, error = _mean_and_error(np.diff(np.exp(logs), axis=0))
+        mean, error = mean_and_error(np.diff(np.exp(logs), axis=0), axis=1)
         text = f"n = {width}: growth of E R_t/R_0 in s.e., the least of all {DT:g} in t"
         claims.append(above(text, (mean / error).min(), 4.0, "mean norms rise"))
     return claims
@@ -114,32 +98,26 @@ def _prepare(axes) -> None:
         ("typical norms at t = 1", "1/n", r"E $\log (R_1 / R_0)$"),
     )
     for ax, (title, x, y) in zip(axes.flat, names, strict=True):
-        ax.set(xlabel=x, ylabel=y)
-        ax.set_title(title)
+        ax.set(xlabel=x, ylabel=y, title=title)
         ax.axhline(1 if title == "mean norms" else 0, color=style.INK, lw=0.8)
     widths = np.unique(np.geomspace(2, 1000, 300).round())
     ax = axes[1, 1]
-    ax.plot(
-        1 / widths,
-        initial_log_drift(widths),
-        color=style.FAINT,
-        label=r"$\bar\mu_n t$",
-    )
+    drift = initial_log_drift(widths)
+    ax.plot(1 / widths, drift, color=style.FAINT, label=r"$\bar\mu_n t$")
     ax.legend(loc="lower left")
 
 
 def _draw(axes, width: int, logs: np.ndarray, color) -> None:
     fine, label = np.linspace(0, TIMES[-1], 101), f"n = {width}"
-    points: dict[str, Any] = {"fmt": "o", "ms": 4, "color": color}
-    mean, error = _mean_and_error(logs)
+    mean, error = mean_and_error(logs, axis=1)
     for ax in [axes[0, 0], axes[0, 1]] if width in (3, 4) else [axes[0, 0]]:
         ax.plot(fine, log_norm_mean(width, fine), color=color, label=label)
-        ax.errorbar(TIMES, mean, 2 * error, **points)
+        points(ax, TIMES, mean, 2 * error, color)
     if width in (3, 4):
         slope = initial_log_drift(width) * fine
         axes[0, 1].plot(fine, slope, color=color, linestyle="--", lw=1)
-    axes[1, 1].errorbar(1 / width, mean[ONE], 2 * error[ONE], **points)
+    points(axes[1, 1], 1 / width, mean[ONE], 2 * error[ONE], color)
     place = (1 / width, mean[ONE])
     axes[1, 1].annotate(label, place, (6, 5), textcoords="offset points", fontsize=9)
-    mean, error = _mean_and_error(np.exp(logs))
-    axes[1, 0].errorbar(TIMES, mean, 2 * error, ls="-", lw=1.2, **points)
+    mean, error = mean_and_error(np.exp(logs), axis=1)
+    points(axes[1, 0], TIMES, mean, 2 * error, color, fmt="o-", linewidth=1.2)

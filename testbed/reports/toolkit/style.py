@@ -1,4 +1,4 @@
-"""How figures look: one colour and one line for each predictor, everywhere.
+"""How figures look: one colour and one line for each predictor and law, everywhere.
 
 Colours are Okabe and Ito's, which differ for every common kind of colour blindness;
 predictors differ in their line as well.
@@ -9,6 +9,8 @@ import os
 import sys
 from collections.abc import Iterator
 from typing import Any
+
+from testbed.laws.norms import EXACT, GAUSSIAN, LOG_GAUSSIAN
 
 FINITE, LINEARIZED, INFINITE = "#0072B2", "#D55E00", "#009E73"
 INK, FAINT = "#222222", "#8A8A8A"
@@ -27,6 +29,13 @@ PAIRS: dict[tuple[str, str], dict[str, Any]] = {
     ("linearized", "infinite"): {"color": "#E69F00", "linestyle": (0, (1, 1))},
 }
 """Line of each distance between two predictors."""
+
+LAWS: dict[str, dict[str, Any]] = {
+    LOG_GAUSSIAN: {"color": LINEARIZED, "linestyle": "-"},
+    GAUSSIAN: {"color": INFINITE, "linestyle": (0, (5, 2))},
+    EXACT: {"color": INK, "linestyle": (0, (1, 1))},
+}
+"""Line of each law at initialization."""
 
 WIDTH_INCHES = 10.0
 DPI = 120
