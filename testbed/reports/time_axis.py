@@ -39,14 +39,7 @@ class TimeAxis:
             kind |= {"marker": "o", "markersize": dot}
         ax.plot(self.x[later], y[later], label=label, **kind)
         at_zero = {k: v for k, v in kind.items() if k in ("color", "alpha", "zorder")}
-        ax.plot(
-            self.x[~later],
-            y[~later],
-            linestyle="",
-            marker="o",
-            markersize=dot,
-            **at_zero,
-        )
+        ax.plot(self.x[~later], y[~later], "o", markersize=dot, **at_zero)
 
     def band(self, ax: Axes, low: np.ndarray, high: np.ndarray, **kind: Any) -> None:
         """Shades from low to high (T,); at t = 0 a bar."""

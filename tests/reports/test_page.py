@@ -64,6 +64,7 @@ def test_a_link_leads_to_the_folder_that_is_named(folder):
     [
         ("d^2/n", "d<sup>2</sup>/n"),
         ("d^0.98 n^-0.97", "d<sup>0.98</sup> n<sup>-0.97</sup>"),
+        ("L^{-1/2}", "L<sup>-1/2</sup>"),
         ("n^(−1/2) & 1/n", "n<sup>−1/2</sup> &amp; 1/n"),
         ("|z_d|^2/|z_0|^2", "|z<sub>d</sub>|<sup>2</sup>/|z<sub>0</sub>|<sup>2</sup>"),
         ("y ~ train_size^a, half_t", "y ~ train_size^a, half_t"),

@@ -60,9 +60,11 @@ def document(title: str, head: str, sections: Sequence[tuple[str, str, str]]) ->
       head: HTML above the links.
       sections: (key, name, HTML) each.
     """
-    links = "".join(f'<a href="#{key}">{escape(name)}</a>' for key, name, _ in sections)
+    links = "".join(
+        f'<a href="#{key}">{mathematics(name)}</a>' for key, name, _ in sections
+    )
     body = "".join(
-        f'<section id="{key}"><h2>{escape(name)}</h2>{text}</section>'
+        f'<section id="{key}"><h2>{mathematics(name)}</h2>{text}</section>'
         for key, name, text in sections
     )
     return (
@@ -183,7 +185,7 @@ def mathematics(text: str) -> str:
     return re.sub(_POWER, lambda m: f"<sup>{m[1] or m[2]}</sup>", text)
 
 
-_POWER = re.compile(r"\^(?:\(([−\-\d/]+)\)|([−-]?\d+(?:\.\d+)?))")
+_POWER = re.compile(r"\^(?:[({]([−\-\d/]+)[)}]|([−-]?\d+(?:\.\d+)?))")
 
 
 def table(
