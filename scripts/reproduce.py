@@ -5,20 +5,14 @@ python scripts/reproduce.py log_gaussian_histogram --quick
 python scripts/reproduce.py all --dir reproductions
 """
 
-from pathlib import Path
-
-from testbed.cli import Parser, guarded
+from testbed.cli import guarded, read
+from testbed.options import ReproduceOptions
 
 
 def main() -> None:
-    """Reads the arguments and runs."""
-    parser = Parser(__doc__)
-    parser.add_argument("name", nargs="?", help="of a figure, or all")
-    parser.add_argument("--list", action="store_true", help="say what there is")
-    parser.add_argument("--quick", action="store_true", help="small variants, seconds")
-    parser.add_argument("--dir", type=Path, default=Path("reproductions"))
-    options = parser.parse_args()
+    """Reads the options and runs."""
     with guarded("run again"):
+        options = read(ReproduceOptions, __doc__)
         from testbed.reproduce.run import run, show_list
 
         if options.list or not options.name:

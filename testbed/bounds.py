@@ -74,7 +74,7 @@ BOUNDS: dict[str, Bound] = {
     "jobs": Bound(1, MOST_JOBS, "each is a process"),
     "threshold": Bound(0, 1e12, "measures do not reach it", True),
     "seeds": Bound(2, MOST_AT_A_DEPTH, "they are trained at one depth"),
-    "most-seeds": Bound(2, MOST_AT_A_DEPTH, "they are trained at one depth"),
+    "most_seeds": Bound(2, MOST_AT_A_DEPTH, "they are trained at one depth"),
     "cpus": Bound(1, 4096, "of one machine"),
     "throttle": Bound(1, 100_000, "jobs of an array"),
 }

@@ -1,11 +1,11 @@
-"""The command line: arguments to a `Config`, errors to exit codes.
+"""The command line: arguments to a `Config` or to options, errors to exit codes.
 
-Values are read by `config.override`, the same reader that serves sweep files and
+Values are read by `testbed.settings`, the same reader that serves sweep files and
 wandb; `tyro` renders the help.  Nothing heavy is imported before arguments are read.
 """
 
-import argparse
 import contextlib
+import dataclasses
 import importlib.util
 import os
 import re
@@ -13,20 +13,22 @@ import sys
 import warnings
 from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
-from typing import Any, NoReturn
+from typing import Annotated, Any, NoReturn, TypeVar, get_type_hints
 
 from testbed.commands import TRAIN, Command
-from testbed.errors import MOST_LINE, RunError, UserError, check_name, one_line, shown
+from testbed.errors import MOST_LINE, RunError, UserError, check_name, one_line
 from testbed.settings import (
+    POSITIONAL,
     choices,
-    field_types,
     lacking,
+    made,
     override,
     pairs,
-    whole_number,
     without_lacking,
 )
 from testbed.surroundings import check_device, refused_by_jax, settle, wandb_mode
+
+Options = TypeVar("Options")
 
 
 def main(run: Callable[[Any], Any], description: str, command: Command = TRAIN) -> None:
@@ -40,7 +42,8 @@ def main(run: Callable[[Any], Any], description: str, command: Command = TRAIN) 
             wandb_mode()
         _share_accelerator()
         check_device()
-        if _preset(sys.argv[1:], command) in command.accelerated:
+        given = pairs(sys.argv[1:], command.config, "preset")
+        if given.get("preset") in command.accelerated:
             # It loads data, which help and mistakes do not wait for.
             from testbed.runs.preflight import check_accelerated
 
@@ -80,6 +83,22 @@ def guarded(go_on: str = "continue with --run.resume") -> Iterator[None]:
         _stop(refused, 2)
 
 
+def read(kind: type[Options], description: str | None) -> Options:
+    """The options in sys.argv; with --help, prints the description of the script.
+
+    Understood: ``--name=value``, ``--name value``, ``--flag``, ``--several a b``, and
+    the one option without a name; with dashes or underscores, in any order.
+
+    Raises:
+      UserError: an unknown option (with the nearest valid one), one that is missing, or
+        a value that cannot be read.
+    """
+    argv = sys.argv[1:]
+    if "-h" in argv or "--help" in argv:
+        _render_help(kind, description or "")
+    return made(kind, pairs(argv, kind))
+
+
 def parse(argv: Sequence[str], description: str = "", command: Command = TRAIN) -> Any:
     """Returns the (not yet validated) config of command-line arguments.
 
@@ -94,9 +113,12 @@ def parse(argv: Sequence[str], description: str = "", command: Command = TRAIN) 
     """
     if "-h" in argv or "--help" in argv:
         _print_help(argv, description, command)
-    given = pairs(argv, field_types(command.config))
-    if "WANDB_SWEEP_ID" in os.environ:
-        given = _without_place(command.config(), given)
+    given = pairs(argv, command.config, "preset")
+    if "WANDB_SWEEP_ID" in os.environ:  # a sweep over kinds has settings of them all
+        for name, choice in lacking(command.config(), given).items():
+            line = f"{name} is no setting of {choice}: left out"
+            warnings.warn(line, stacklevel=1)
+        given = without_lacking(command.config(), given)
     chosen = str(given.pop("preset", "default"))
     check_name("preset", chosen, command.presets)
     run = override(command.config(), given).run
@@ -112,39 +134,34 @@ def parse(argv: Sequence[str], description: str = "", command: Command = TRAIN) 
     return override(base, given)
 
 
-def _without_place(base: Any, given: dict[str, Any]) -> dict[str, Any]:
-    """Without what the kind of this point of a wandb sweep has no setting for."""
-    for name, choice in lacking(base, given).items():
-        warnings.warn(f"{name} is no setting of {choice}: left out", stacklevel=2)
-    return without_lacking(base, given)
-
-
-def _preset(argv: Sequence[str], command: Command) -> str:
-    return str(pairs(argv, field_types(command.config)).get("preset", "default"))
-
-
 def _print_help(argv: Sequence[str], description: str, command: Command) -> None:
-    import tyro
-
-    given = pairs(
-        [word for word in argv if word not in ("-h", "--help")],
-        field_types(command.config),
-    )
+    words = [word for word in argv if word not in ("-h", "--help")]
+    given = pairs(words, command.config, "preset")
     kind = {n: v for n, v in given.items() if n == "model.kind"}
     for name, value in kind.items():
         check_name(name, value, choices(command.config)[name])
+    text = (
+        f"{description}\n\n--preset {' or '.join(command.presets)} sets "
+        "the values that the other options then change."
+    )
     default = override(command.config(), kind)
+    _render_help(command.config, text, default=default, use_underscores=True)
+
+
+def _render_help(kind: type, description: str, **more: Any) -> None:
+    import tyro
+
     # Lines that are indented keep to themselves; others are run together.
     examples = re.sub("^python ", "    python ", description, flags=re.MULTILINE)
-    tyro.cli(
-        command.config,
-        default=default,
-        description=f"{examples}\n\n--preset {' or '.join(command.presets)} sets "
-        "the values that the other options then change.",
-        args=["--help"],
-        use_underscores=True,
-        config=(tyro.conf.FlagConversionOff,),
-    )
+    for field in dataclasses.fields(kind):
+        if POSITIONAL in field.metadata:
+            form = tyro.conf.arg(metavar=field.metadata[POSITIONAL])
+            place = Annotated[get_type_hints(kind)[field.name], form]
+            default = dataclasses.field(default=field.default)
+            marked = [(field.name, tyro.conf.Positional[place], default)]
+            kind = dataclasses.make_dataclass("_", marked, bases=(kind,), frozen=True)
+    flags = tyro.conf.FlagConversionOff if more else tyro.conf.FlagCreatePairsOff
+    tyro.cli(kind, description=examples, args=["--help"], config=(flags,), **more)
 
 
 def check_packages() -> None:
@@ -160,52 +177,6 @@ def check_packages() -> None:
         rule = "is shadowed: it must be the package that came with this project"
         remedy = "remove the other one from PYTHONPATH, or start Python with -P"
         raise UserError("import models", Path(where), rule, remedy)
-
-
-class Parser(argparse.ArgumentParser):
-    """Reads the options of a script; a mistake is one line, as everywhere.
-
-    Args:
-      text: the script's docstring.
-    """
-
-    def __init__(self, text: str | None):
-        form = argparse.RawDescriptionHelpFormatter
-        super().__init__(description=text, formatter_class=form)
-
-    def parse_args(self, *args: Any, **more: Any) -> Any:
-        """The options; a value that is ``--``, which argparse drops, is a mistake."""
-        options = super().parse_args(*args, **more)
-        for action in self._actions:
-            value = getattr(options, action.dest, None)
-            if action.nargs is None and isinstance(value, list):
-                self.error(f"argument {action.option_strings[0]}: expected one value")
-        return options
-
-    def error(self, message: str) -> NoReturn:
-        """Tells a mistake and exits with 2."""
-        start, _, rest = message.partition(": ")
-        if start == "unrecognized arguments":
-            word = rest.partition(" ")[0].partition("=")[0]
-            if word.startswith("-"):
-                try:
-                    check_name("option", word, self._option_string_actions)
-                except UserError as error:
-                    message = str(error)
-        _stop(f"{one_line(message, 200)}; see --help", 2)
-
-
-def whole(text: str) -> int:
-    """A whole number of the command line, for argparse.
-
-    Raises:
-      argparse.ArgumentTypeError: it is none.
-    """
-    try:
-        return whole_number(text)
-    except (ValueError, OverflowError):
-        told = f"{shown(text)}: must be a whole number"
-        raise argparse.ArgumentTypeError(told) from None
 
 
 def _share_accelerator() -> None:

@@ -3,21 +3,33 @@
 A config is a frozen dataclass whose fields are groups (frozen dataclasses themselves)
 or plain values; ``model.depth`` is a field of a group, ``samples`` a plain one.  The
 class of a group may depend on one of its own settings (`CHOSEN_BY`): that one is read
-first.  One reader serves the command line, config.json, wandb and sweep files.
+first.  One reader serves the command line, config.json, wandb and sweep files, and
+also the options of scripts (`testbed.options`), whose fields are plain values alone.
 """
 
 import ast
 import dataclasses
 import functools
+import itertools
 import re
 from collections.abc import Iterator, Mapping, Sequence
+from pathlib import Path
 from typing import Any, Literal, TypeVar, get_args, get_origin, get_type_hints
 
+from testbed.bounds import check_bounds, check_path
 from testbed.errors import UserError, check_name
 
 C = TypeVar("C")
 CHOSEN_BY = "chosen by"
 """Metadata of a group's field: (name of a setting of it, {its value: the class})."""
+POSITIONAL = "positional"
+"""Metadata of the option that is given without its name: its form in the help."""
+_SEVERAL = {
+    tuple[str, ...]: str,
+    tuple[str, ...] | None: str,
+    tuple[Path, ...]: Path,
+}
+"""Types of what is given as words in a row, and of one such word."""
 _DIGITS = re.compile(r"[+-]?[0-9]+")
 _NUMBER = re.compile(
     r"[+-]?(([0-9]+\.?[0-9]*|\.[0-9]+)(e[+-]?[0-9]+)?|inf|infinity|nan)", re.IGNORECASE
@@ -44,7 +56,8 @@ def field_types(config: type) -> dict[str, Any]:
     All settings that any choice of classes has; one that takes some texts is a str, see
     `choices`.
     """
-    return dict(_field_types(config))
+    texts = lambda kind: str if get_origin(kind) is Literal else kind
+    return {name: texts(kind) for name, kind in _annotated(config)}
 
 
 def choices(config: type) -> dict[str, tuple[str, ...]]:
@@ -86,7 +99,7 @@ def without_lacking(config: Any, values: Mapping[str, Any]) -> dict[str, Any]:
 
 def fitting(config: Any, values: Mapping[str, Any]) -> dict[str, Any]:
     """The same without unknown names, which a version with more settings may have."""
-    types = _field_types(type(config))
+    types = field_types(type(config))
     known = {name: value for name, value in values.items() if name in types}
     return without_lacking(config, known)
 
@@ -146,11 +159,6 @@ def _walk(config: type) -> Iterator[tuple[str, Any]]:
                 yield f"{name}.{inner}", hints[inner]
 
 
-def _field_types(config: type) -> dict[str, Any]:
-    texts = lambda kind: str if get_origin(kind) is Literal else kind
-    return {name: texts(kind) for name, kind in _annotated(config)}
-
-
 @functools.cache
 def _names(kind: type) -> tuple[str, ...]:
     """Names of the fields of a group; none of a plain value."""
@@ -166,7 +174,7 @@ def override(config: C, values: Mapping[str, Any]) -> C:
       UserError: an unknown name (with the nearest valid one), a setting that the choice
         of a class leaves no place for, or a value of the wrong type.
     """
-    types = _field_types(type(config))
+    types = field_types(type(config))
     chosen = _chosen(type(config))
     for name, choice in lacking(config, values).items():
         group, _, field = name.partition(".")
@@ -196,13 +204,36 @@ def override(config: C, values: Mapping[str, Any]) -> C:
     return dataclasses.replace(config, **changed)  # pyright: ignore[reportArgumentType, reportReturnType]
 
 
+def made(kind: type[C], values: Mapping[str, Any]) -> C:
+    """Options with these values by name, read as their type; the rest are defaults.
+
+    Raises:
+      UserError: a value of the wrong type or beyond its bound, or none where there is
+        no default.
+    """
+    for field in dataclasses.fields(kind):  # pyright: ignore[reportArgumentType]
+        if field.default is dataclasses.MISSING and field.name not in values:
+            form = field.metadata.get(POSITIONAL, f"--{field.name}=VALUE")
+            raise UserError(field.name, "''", "must be given", f"add {form}")
+    types = field_types(kind)
+    read = {name: _read(name, text, types[name]) for name, text in values.items()}
+    check_bounds(read)
+    return kind(**read)
+
+
 def _read(name: str, value: Any, kind: Any) -> Any:
     """Reads `value` as the declared type of the field `name`."""
-    options = get_args(kind)
+    one, options = _SEVERAL.get(kind), get_args(kind)
     if type(None) in options:
-        if value is None or value in ("None", "none", "null", ""):
-            return None
         kind = options[0]
+        # A text stays what it is: --index="" does not mean all points.
+        number = kind in (int, float)
+        if value is None or (number and value in ("None", "none", "null", "")):
+            return None
+    if one:
+        return tuple(_read(name, word, one) for word in value)
+    if kind is Path:
+        check_path(name, value)
     what = {int: "a whole number", float: "a number", bool: "True or False"}
     what |= {str: "a text"}
     try:
@@ -258,40 +289,59 @@ def _number(value: Any) -> float:
     return float(value)
 
 
-def pairs(argv: Sequence[str], types: dict[str, Any]) -> dict[str, Any]:
-    """Returns {dotted name: text} of arguments, unread.
+def pairs(argv: Sequence[str], config: type, *more: str) -> dict[str, Any]:
+    """Returns {dotted name: text} of arguments, unread; a list where several may be.
 
     Args:
-      argv: ``--name=value`` in any form that `parse` understands.
-      types: declared type of every setting, by dotted name.
+      argv: ``--name=value`` in any form that `testbed.cli` understands.
+      config: class of the settings.
+      more: names besides those of the settings.
 
     Raises:
       UserError: an unknown option (with the nearest valid ones), or one without value.
     """
+    types = field_types(config)
     groups = {name.split(".")[0] for name in types if "." in name}
+    fields = dataclasses.fields(config)
+    place = next((f.name for f in fields if POSITIONAL in f.metadata), "")
+    known = [name for name in (*types, *more) if name != place]
     given: dict[str, Any] = {}
-    words = list(argv)
+    words, no_more = list(argv), False
     while words:
         word = words.pop(0)
-        if not word.startswith("--"):
+        name, equals, value = word[2:].partition("=")
+        name, values = name.replace("-", "_"), [value]
+        if place and (no_more or not word.startswith("-")):
+            name, values = place, [word]
+        elif place and word == "--":
+            no_more = True
+            continue
+        elif not word.startswith("--"):
             rule = "is not an option"
             raise UserError("argument", word, rule, "write --name=value")
-        name, equals, value = word[2:].partition("=")
-        name = name.replace("-", "_")
-        if name in groups and equals and value.startswith("{"):
+        elif name in groups and equals and value.startswith("{"):
             given.update(_nested(name, value))
             continue
-        if name != "preset" and name not in types:
-            check_name("option", f"--{name}", [f"--{t}" for t in [*types, "preset"]])
-        if not equals:
-            flag = types.get(name) is bool
-            if words and not words[0].startswith("--"):
-                value = words.pop(0)
-            elif flag:
-                value = "True"
-            else:
-                raise UserError(f"--{name}", "''", "needs a value", f"--{name}=VALUE")
-        given[name] = value
+        elif name not in known:
+            spelt = lambda n: f"--{n if groups else n.replace('_', '-')}"
+            check_name("option", spelt(name), map(spelt, known))
+        elif not equals:  # a flag leaves a word to what has no name
+            flag, many = types.get(name) is bool, types.get(name) in _SEVERAL
+            most = len(words) if many else int(not (flag and place))
+            plain = lambda word: not word.startswith("--")
+            values = list(itertools.takewhile(plain, words[:most]))
+            del words[: len(values)]
+            if not (values or many or flag):
+                form = f"--{name}"
+                raise UserError(form, "''", "needs a value", f"{form}=VALUE")
+            values = values or ["True"] * flag
+        if types.get(name) in _SEVERAL:
+            given[name] = [*given.get(name, ()), *values]
+        elif name == place and name in given:
+            rule = f"is one too many: there is one {name}"
+            raise UserError("argument", word, rule, "leave it out")
+        else:
+            given[name] = values[0]
     return given
 
 

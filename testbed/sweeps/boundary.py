@@ -10,6 +10,7 @@ from testbed.config import Config
 from testbed.divergence.boundary import Boundary, depth_grid
 from testbed.divergence.scaling import PowerLaw
 from testbed.errors import UserError, check_name
+from testbed.options import BoundaryOptions
 from testbed.settings import count_of, override
 from testbed.sweeps.gather import MEASURES, OF_ENSEMBLES
 from testbed.validation import validate
@@ -48,6 +49,8 @@ _OPTIONS = {
     "run.report": "--dir",
 }
 """Settings that the search makes itself, and the option that decides them."""
+
+_PLAIN = ("measure", "threshold", "seeds", "most_seeds")
 
 
 @dataclasses.dataclass(frozen=True)
@@ -98,17 +101,16 @@ class Plan:
         if self.measure in OF_ENSEMBLES:
             rule = "is one number an ensemble: it has no boundary over networks"
             raise UserError("measure", self.measure, rule, "use relative_distance")
-        sizes = {"seeds": self.seeds, "most-seeds": self.most_seeds}
+        sizes = {"seeds": self.seeds, "most_seeds": self.most_seeds}
         check_bounds({"threshold": self.threshold, **sizes})
         if self.most_seeds < self.seeds or self.most_seeds % self.seeds:
             rule = f"must be a multiple of seeds={self.seeds}, the networks of one run"
-            raise UserError(
-                "most-seeds", self.most_seeds, rule, f"e.g. {4 * self.seeds}"
-            )
+            remedy = f"e.g. {4 * self.seeds}"
+            raise UserError("most_seeds", self.most_seeds, rule, remedy)
         places = len(self.networks) * len(self.widths) * len(self.depths)
         if (runs := places * (self.most_seeds // self.seeds)) > MOST_RUNS:
             rule = f"a search of up to {runs:,} runs is beyond {MOST_RUNS:,}"
-            remedy = "give fewer widths, or lower most-seeds"
+            remedy = "give fewer widths, or lower most_seeds"
             raise UserError("widths", self.widths, rule, remedy)
         for name, option in _OPTIONS.items():
             if name in self.settings:
@@ -191,22 +193,17 @@ def todays_names(networks: Sequence[str]) -> tuple[str, ...]:
     return tuple(dict.fromkeys(_ONCE.get(name, name) for name in networks))
 
 
-def plan_of(
-    base: Plan,
-    networks: str | None = None,
-    widths: str | None = None,
-    depths: str | None = None,
-    settings: Sequence[str] | None = None,
-    **rest: Any,
-) -> Plan:
-    """`base` with what is given: "resnet,balanced", "8,16", "1-256", ["a.b=c"].
+def plan_of(base: Plan, options: BoundaryOptions) -> Plan:
+    """`base` with what is given.
 
     Raises:
       UserError: a text that cannot be read, or a plan that cannot be carried out.
     """
-    given = dict(rest)
-    if networks is not None:
-        names = [part.strip() for part in networks.split(",")]
+    plain = {name: getattr(options, name) for name in _PLAIN}
+    given = {name: value for name, value in plain.items() if value is not None}
+    widths, depths = options.widths, options.depths
+    if options.networks is not None:
+        names = [part.strip() for part in options.networks.split(",")]
         given["networks"] = todays_names(names)
     if widths is not None:
         sizes = [part.strip() for part in widths.split(",") if part.strip()]
@@ -221,8 +218,8 @@ def plan_of(
             raise UserError("depths", depths, "must be LOW-HIGH", "e.g. --depths 1-256")
         check_bounds({"model.depth": highest})
         given["depths"] = tuple(depth_grid(lowest, highest))
-    if settings is not None:
-        given["settings"] = dict(map(_setting, settings))
+    if options.set is not None:
+        given["settings"] = dict(map(_setting, options.set))
     plan = dataclasses.replace(base, **given)
     plan.check()
     return plan

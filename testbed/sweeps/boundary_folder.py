@@ -1,11 +1,11 @@
 """A boundary's folder keeps its plan, in plan.json, so that --dir alone goes on."""
 
 import dataclasses
-from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
 from testbed.errors import UserError
+from testbed.options import BoundaryOptions
 from testbed.runs.folder import RunFolder
 from testbed.runs.parsing import Damaged
 from testbed.runs.stored import identity
@@ -14,21 +14,17 @@ from testbed.sweeps.boundary import Plan, plan_of, todays_names
 from testbed.sweeps.queue.store import accidents
 
 
-def plan_in(path: Path, given: Mapping[str, Any]) -> Plan:
-    """The plan of a folder; of a new one, what is given and else the defaults.
-
-    Args:
-      path: of the folder, there or not.
-      given: arguments of `plan_of`, those that were given.
+def plan_in(options: BoundaryOptions) -> Plan:
+    """The plan of their folder; of a new one, what is given and else the defaults.
 
     Raises:
       UserError: the folder is of a sweep or of another plan, or what is given is wrong.
     """
-    choose = "choose another folder"
+    path, choose = options.dir, "choose another folder"
     if (path / "sweep.yaml").exists():
         raise UserError("dir", path, "holds a sweep", choose)
     if not (path / "plan.json").exists():
-        return plan_of(Plan(), **given)
+        return plan_of(Plan(), options)
     try:
         stored: dict[str, Any] = RunFolder(path).read_json("plan.json") or {}
         lists = {name: tuple(stored[name]) for name in ("networks", "widths", "depths")}
@@ -41,7 +37,7 @@ def plan_in(path: Path, given: Mapping[str, Any]) -> Plan:
         remedy = "remove that file and give the options again"
         rule = f"holds a damaged plan.json ({reason})"
         raise UserError("dir", path, rule, remedy) from None
-    plan = plan_of(kept, **given)
+    plan = plan_of(kept, options)
     if _decisive(plan) != _decisive(kept):
         raise UserError("dir", path, "belongs to another boundary", choose)
     return plan

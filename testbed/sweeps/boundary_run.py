@@ -1,14 +1,12 @@
 """What scripts/boundary.py does, and what a person sees of it."""
 
-import argparse
-import dataclasses
 import os
 import sys
 from collections.abc import Callable, Sequence
 from pathlib import Path
 
-from testbed.bounds import check_bounds, check_path
 from testbed.errors import RunError, UserError
+from testbed.options import BoundaryOptions
 from testbed.runs.console import Console, duration
 from testbed.surroundings import check_elsewhere
 from testbed.sweeps.boundary import Found, Plan, in_words, law_text
@@ -22,24 +20,19 @@ from testbed.sweeps.queue.leaving import heeding_interrupts
 Write = Callable[[Plan, Sequence[Found], Path], Path]
 
 
-def run(options: argparse.Namespace, write: Write) -> None:
-    """Searches the boundary that the arguments in_words.
+def run(options: BoundaryOptions, write: Write) -> None:
+    """Searches the boundary that the options describe.
 
     Args:
-      options: of scripts/boundary.py; None where one of the plan is not given.
+      options: of scripts/boundary.py.
       write: writes boundary.json and the report into a folder; returns the page.
 
     Raises:
-      UserError: arguments that cannot be honoured.
+      UserError: options that cannot be honoured.
       RunError: a run that failed, or a folder that cannot be written.
     """
-    names = [field.name for field in dataclasses.fields(Plan)]
-    given = {n: value for n in names if (value := getattr(options, n)) is not None}
-    check_path("dir", options.dir)
-    check_bounds({"jobs": options.jobs})
-    plan = plan_in(options.dir, given)
+    plan = plan_in(options)
     for path in options.reuse:
-        check_path("reuse", path)
         if not path.exists():
             raise UserError("reuse", path, "does not exist", "give folders of runs")
     console = Console()

@@ -9,7 +9,7 @@ from typing import Any, NamedTuple
 
 from testbed.commands import Command
 from testbed.errors import UserError
-from testbed.settings import field_types, flatten, override, pairs
+from testbed.settings import flatten, override, pairs
 from testbed.sweeps.document import yaml_text
 
 USUAL = ["${env}", "${interpreter}", "${program}", "${args}"]
@@ -64,10 +64,7 @@ def fixed_arguments(words: Any, program: str, command: Command) -> Fixed:
 
 
 def _typed(words: list[str], command: Command) -> dict[str, Any]:
-    given = pairs(words, field_types(command.config))
-    read = flatten(override(command.config(), _without_preset(given)))
-    return {name: given[name] if name == "preset" else read[name] for name in given}
-
-
-def _without_preset(given: Mapping[str, Any]) -> dict[str, Any]:
-    return {name: value for name, value in given.items() if name != "preset"}
+    given = pairs(words, command.config, "preset")
+    settings = {name: value for name, value in given.items() if name != "preset"}
+    read = flatten(override(command.config(), settings))
+    return given | {name: read[name] for name in settings}

@@ -1,6 +1,5 @@
 """What scripts/sweep.py does, and what a person sees of it."""
 
-import argparse
 import secrets
 import signal
 import sys
@@ -9,8 +8,8 @@ import time
 from rich.live import Live
 from rich.table import Table
 
-from testbed.bounds import check_bounds, check_path
 from testbed.errors import RunError, UserError, one_line, shown
+from testbed.options import SweepOptions
 from testbed.runs.console import Console, duration
 from testbed.settings import count_of
 from testbed.surroundings import check_elsewhere
@@ -33,7 +32,7 @@ from testbed.sweeps.spec import left_out, placed
 POLL_SECONDS = 0.5
 
 
-def run(options: argparse.Namespace, programs: Programs) -> None:
+def run(options: SweepOptions, programs: Programs) -> None:
     """Runs the sweep that the arguments describe, by these programs.
 
     Raises:
@@ -41,11 +40,6 @@ def run(options: argparse.Namespace, programs: Programs) -> None:
       RunError: points that failed.
     """
     only = _filter(options)
-    given = {name: getattr(options, name) for name in ("jobs", "seed")}
-    check_bounds(given)
-    check_path("dir", options.dir)
-    if options.file is not None:
-        check_path("sweep", options.file)
     _check_begun(options)
     if not (options.print_slurm or options.list):
         check_elsewhere()
@@ -69,7 +63,7 @@ def run(options: argparse.Namespace, programs: Programs) -> None:
 def _run(
     store: Store,
     only: Only,
-    options: argparse.Namespace,
+    options: SweepOptions,
     programs: Programs,
     console: Console,
 ) -> None:
@@ -215,7 +209,7 @@ def _close(store: Store, only: Only, console: Console) -> None:
         raise RunError(f"{left} points were not run to their end; run again to go on")
 
 
-def _check_begun(options: argparse.Namespace) -> None:
+def _check_begun(options: SweepOptions) -> None:
     """Refuses what only counts when a sweep begins, where it goes on."""
     begins = {"quick": options.quick, "seed": options.seed, "yes": options.yes}
     for name, value in begins.items():
@@ -224,7 +218,7 @@ def _check_begun(options: argparse.Namespace) -> None:
             raise UserError(name, value, rule, "leave it out, or give the file")
 
 
-def _filter(options: argparse.Namespace) -> Only:
+def _filter(options: SweepOptions) -> Only:
     if options.index is not None and options.shard is not None:
         rule = f"cannot be given together with --shard={options.shard}"
         raise UserError("index", options.index, rule, "leave one of the two out")

@@ -1,14 +1,13 @@
 """The sbatch script of a sweep: an array job whose job I runs point I."""
 
-import argparse
 import os
 import re
 import shlex
 import sys
 from pathlib import Path
 
-from testbed.bounds import check_bounds
 from testbed.errors import UserError
+from testbed.options import SweepOptions
 from testbed.sweeps.queue.store import Store
 
 MOST_TASKS = 1001  # of an array: Slurm's MaxArraySize, unless it was raised
@@ -18,7 +17,7 @@ _WORD = re.compile(r"[A-Za-z0-9_.,:=@%+-]{1,80}")
 _ROOT = Path(__file__).resolve().parents[2]
 
 
-def script(store: Store, options: argparse.Namespace) -> str:
+def script(store: Store, options: SweepOptions) -> str:
     """An sbatch script whose array job I runs point I, or shard I of many points.
 
     It works in today's folder, with the environment that printed it.
@@ -30,7 +29,6 @@ def script(store: Store, options: argparse.Namespace) -> str:
     Raises:
       UserError: an option that is not a word, or a path that does not fit a line.
     """
-    check_bounds({name: getattr(options, name) for name in ("cpus", "throttle")})
     asked = {name: getattr(options, name) for name in _ASKED}
     for name, value in asked.items():
         if value is not None and not _WORD.fullmatch(value):

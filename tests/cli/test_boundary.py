@@ -222,10 +222,8 @@ def test_what_failed_is_told_at_the_end(boundary, made_up, tmp_path):
     [
         (["--networks=resnett"], "did you mean 'resnet'?"),
         (["--measure=drift"], "did you mean 'kernel_drift'?"),
-        (["--threshold=0"], "threshold=0.0: must be positive"),
         (["--widths=a"], "widths=a: must be numbers"),
         (["--depths=5"], "depths=5: must be LOW-HIGH"),
-        (["--jobs=0"], "jobs=0: must be at least 1"),
         (["--reuse", "nowhere"], "reuse=nowhere: does not exist"),
         (["--set", "train.stepz=3"], "train.steps"),
         (["--set", "model.width=3"], "is decided by the search; use --widths"),

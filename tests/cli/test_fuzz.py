@@ -19,6 +19,7 @@ import yaml
 
 from testbed.config import Config, SimulateConfig
 from testbed.errors import RunError
+from testbed.options import BoundaryOptions, ReproduceOptions, SweepOptions
 from testbed.reproduce.registry import NAMES
 from testbed.settings import field_types, pairs
 from testbed.sweeps.boundary import NETWORKS
@@ -68,18 +69,6 @@ def setting(rng, types):
 
 def settings(rng, types):
     return [word for _ in range(rng.randint(1, 4)) for word in setting(rng, types)]
-
-
-def options(rng, names, flags):
-    """Some options of a script with a parser, in either form."""
-    words = []
-    for name in rng.sample(names, rng.randint(0, min(4, len(names)))):
-        one = value(rng)
-        words += [f"{name}={one}"] if rng.random() < 0.7 else [name, one]
-    words += rng.sample(flags, rng.randint(0, len(flags)))
-    if rng.random() < 0.1:
-        words.insert(rng.randint(0, len(words)), value(rng))
-    return words
 
 
 def scalar(rng):
@@ -176,20 +165,16 @@ def sweep_bytes(rng):
 def sweep(rng):
     file = Path(f"s{rng.randrange(10**6)}.yaml")
     file.write_bytes(sweep_bytes(rng))
-    names = ["--jobs", "--index", "--shard", "--seed", "--cpus", "--mem", "--time"]
-    names += ["--gres", "--partition", "--throttle", "--submitit"]
-    few = options(rng, names, []) if rng.random() < 0.3 else []
+    few = settings(rng, field_types(SweepOptions)) if rng.random() < 0.3 else []
     flags = rng.choice([["--list"], ["--print-slurm"], ["--quick", "--list"], []])
     folder = value(rng) if rng.random() < 0.1 else f"d{rng.randrange(10**6)}"
     return [str(file), f"--dir={folder}", *flags, *few]
 
 
 def boundary(rng):
-    names = ["--widths", "--depths", "--threshold", "--seeds", "--most-seeds", "--jobs"]
-    names += ["--networks", "--measure", "--reuse"]
-    words = options(rng, names, ["--dry"])
+    words = settings(rng, field_types(BoundaryOptions))
     if rng.random() < 0.5:
-        words += [f"--networks={','.join(rng.sample(list(NETWORKS), 2))}"]
+        words = [f"--networks={','.join(rng.sample(list(NETWORKS), 2))}"]
         words += [f"--measure={rng.choice(list(MEASURES))}"]
     given = [word.removeprefix("--") for word in settings(rng, field_types(Config))]
     words += rng.choice([[], ["--set", *given]])
@@ -203,12 +188,12 @@ def report(rng):
         folders.append(f"r{rng.randrange(10**6)}")
         os.makedirs(folders[-1], exist_ok=True)
         Path(folders[-1], "sweep.yaml").write_bytes(sweep_bytes(rng))
-    return [*folders, *options(rng, ["--out"], [])]
+    return [*folders, *rng.choice([[], ["--out", value(rng)]])]
 
 
 def reproduce(rng):
     name = rng.choice([*NAMES, "all", value(rng)])
-    return [name, *options(rng, ["--dir"], ["--quick"])]
+    return [name, *rng.choice([[], settings(rng, field_types(ReproduceOptions))])]
 
 
 COMMANDS = {
@@ -303,5 +288,5 @@ def test_the_generator_reaches_every_option():
             if word.startswith("--") and "=" in word:
                 name = word[2:].partition("=")[0]
                 if name in types:
-                    seen |= set(pairs([word], types))
+                    seen |= set(pairs([word], Config, "preset"))
     assert seen == set(types)

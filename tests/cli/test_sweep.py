@@ -143,7 +143,7 @@ def test_a_failed_point_does_not_stop_the_rest_and_is_retried(sweep, file, tmp_p
 @pytest.mark.parametrize(
     ("args", "message"),
     [
-        (["--jobs", "0"], "jobs=0: must be at least 1"),
+        (["--print-slum"], "did you mean '--print-slurm'?"),
         (["--shard", "4/4"], "shard=4/4: must be I/N"),
         (["--index", "x"], "index=x: must be numbers"),
         (["--index", "4"], "index=4: is beyond the last point, 3"),

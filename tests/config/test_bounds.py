@@ -10,6 +10,7 @@ from testbed.cli import parse
 from testbed.commands import SIMULATE, TRAIN
 from testbed.config import Config, SimulateConfig
 from testbed.errors import UserError
+from testbed.options import BoundaryOptions, SweepOptions
 from testbed.runs.memory import check_simulation_memory, check_training_memory
 from testbed.settings import count_of, field_types, override
 from testbed.validation import validate, validate_simulation
@@ -19,7 +20,7 @@ NUMBERS = (int, float, int | None, float | None)
 
 def test_every_number_of_every_command_has_a_bound():
     """A setting that is a number and not in the table could be anything."""
-    for config in (Config, SimulateConfig):
+    for config in (Config, SimulateConfig, SweepOptions, BoundaryOptions):
         for name, kind in field_types(config).items():
             assert (kind in NUMBERS) == (name in BOUNDS), name
 

@@ -17,6 +17,7 @@ from testbed.cli import parse
 from testbed.commands import SIMULATE
 from testbed.config import SimulateConfig
 from testbed.errors import UserError
+from testbed.options import BoundaryOptions
 from testbed.programs import train
 from testbed.reports import write_report
 from testbed.reports.simulation import write_simulation_report
@@ -118,8 +119,8 @@ def test_a_boundary_knows_its_networks_by_their_old_names(tmp_path):
     stored = {name: value for name, value in stored.items() if name != "sha256"}
     stored["networks"] = ["vanilla", "balanced", "depth_scaled"]
     RunFolder(tmp_path).write_json("plan.json", stored)
-    for given in ({}, {"networks": "vanilla,balanced,depth_scaled"}):
-        plan = plan_in(tmp_path, given)
+    for given in (None, "vanilla,balanced,depth_scaled"):
+        plan = plan_in(BoundaryOptions(tmp_path, given))
         assert plan.networks == ("resnet", "balanced", "balanced_scaled")
     with pytest.raises(UserError, match="belongs to another boundary"):
-        plan_in(tmp_path, {"networks": "resnet"})
+        plan_in(BoundaryOptions(tmp_path, "resnet"))

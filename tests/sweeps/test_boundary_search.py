@@ -13,6 +13,7 @@ import numpy as np
 import pytest
 
 from testbed.errors import RunError, UserError
+from testbed.options import BoundaryOptions
 from testbed.reports.boundary import record, write_boundary
 from testbed.runs.console import duration
 from testbed.runs.digests import plain
@@ -468,17 +469,17 @@ def test_the_page_explains_itself(tmp_path):
         ("run.dir=x", "--dir"),
     ],
 )
-def test_what_the_search_decides_cannot_be_set(name, option):
+def test_what_the_search_decides_cannot_be_set(name, option, tmp_path):
     """--set of a setting that an option decides names that option."""
     with pytest.raises(UserError, match=f"{name}: is decided by.*{option}"):
-        plan_of(Plan(), settings=[name])
+        plan_of(Plan(), BoundaryOptions(tmp_path, set=(name,)))
 
 
 @pytest.mark.parametrize(
     ("field", "change"),
     [
-        ("most-seeds=6", {"most_seeds": 6}),
-        ("most-seeds=2", {"most_seeds": 2}),
+        ("most_seeds=6", {"most_seeds": 6}),
+        ("most_seeds=2", {"most_seeds": 2}),
         ("seeds=1", {"seeds": 1}),
         ("threshold=inf", {"threshold": math.inf}),
         ("measure=variance_ratio", {"measure": "variance_ratio"}),

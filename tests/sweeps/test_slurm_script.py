@@ -5,17 +5,14 @@ import os
 import shlex
 import subprocess
 import sys
-from argparse import Namespace
 from pathlib import Path
 
 import pytest
 
 from testbed.errors import UserError
+from testbed.options import SweepOptions
 from testbed.sweeps.queue.store import open_store
 from testbed.sweeps.slurm_script import script
-
-OPTIONS = {"cpus": 2, "mem": "4G", "time": "01:00:00"}
-OPTIONS |= dict.fromkeys(("gres", "partition", "throttle"))
 
 
 @pytest.fixture
@@ -25,7 +22,7 @@ def printed(sweep_file, tmp_path, monkeypatch):
 
     def make(folder="dir", **options):
         store = open_store(sweep_file(), Path(folder))
-        return script(store, Namespace(**OPTIONS | options))
+        return script(store, SweepOptions(Path(folder), **options))
 
     return make
 
@@ -118,8 +115,6 @@ def test_a_conda_environment_is_activated_as_conda_does(printed, tmp_path, monke
         ({"time": "1 h"}, "time"),
         ({"gres": "gpu;ls"}, "gres"),
         ({"partition": ""}, "partition"),
-        ({"cpus": 0}, "cpus"),
-        ({"throttle": 0}, "throttle"),
     ],
 )
 def test_what_is_no_word_of_sbatch_is_refused(printed, options, field):

@@ -5,7 +5,6 @@ import os
 from collections.abc import Sequence
 from pathlib import Path
 
-from testbed.bounds import check_path
 from testbed.errors import RunError, UserError, one_line
 from testbed.reports.sweeps.write import write_sweep_report
 from testbed.runs.console import Console
@@ -21,8 +20,6 @@ def report(paths: Sequence[Path], out: Path) -> None:
       RunError: `out` cannot be written.
     """
     console = Console()
-    for field, path in (*(("dir", path) for path in paths), ("out", out)):
-        check_path(field, path)
     for name, what in (("config.json", "run"), ("boundary.json", "boundary")):
         if (out / name).exists():
             rule = f"is a {what}, whose own report would be overwritten"
