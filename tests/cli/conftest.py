@@ -26,10 +26,10 @@ def environment(tmp_path_factory):
 def call(environment):
     """Runs a script to its end: call("sweep.py", *args, check=exit code)."""
 
-    def run(script, *args, check=0):
+    def run(script, *args, check=0, **options):
         done = subprocess.run(
             [sys.executable, str(SCRIPTS / script), *map(str, args)],
-            env=environment,
+            **{"env": environment} | options,
             capture_output=True,
             text=True,
             timeout=300,
