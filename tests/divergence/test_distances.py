@@ -5,6 +5,8 @@ import pytest
 
 from testbed.divergence import accuracy, relative_distance, rms_distance
 
+pytestmark = pytest.mark.float64
+
 KEY = jax.random.key(1)
 
 

@@ -13,6 +13,8 @@ from testbed.divergence import (
 )
 from testbed.errors import UserError
 
+pytestmark = pytest.mark.float64
+
 KEY = jax.random.key(2)
 METRICS = [kernel_drift, kernel_error, kernel_distance]
 

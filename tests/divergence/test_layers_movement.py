@@ -10,6 +10,8 @@ import testbed.divergence
 from models import ResNet, layer_statistics
 from testbed.divergence import log_norm, movement
 
+pytestmark = pytest.mark.float64
+
 
 @pytest.fixture(scope="module")
 def trained():

@@ -15,6 +15,8 @@ from testbed.dynamics.linearized import LinearizedClosedForm
 from testbed.dynamics.problem import Problem
 from testbed.kernels import empirical_ntk, infinite_kernel
 
+pytestmark = pytest.mark.float64
+
 N, M, N_IN, C = 12, 5, 8, 3
 
 

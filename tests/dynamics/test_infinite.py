@@ -12,6 +12,8 @@ from testbed.dynamics.infinite import LimitKernels, gp_posterior
 from testbed.kernels import infinite_kernel
 from testbed.kernels.neural_tangents import lenient, nt
 
+pytestmark = pytest.mark.float64
+
 N, M, C = 10, 4, 3
 
 

@@ -34,6 +34,8 @@ from testbed.settings import flatten, override
 from testbed.sweeps.gather import gather
 from testbed.validation import validate, validate_simulation
 
+pytestmark = pytest.mark.float64
+
 HALF = 0.5**0.5
 FIXED = {"branch": "fixed", "alpha": HALF, "lam": HALF}
 each = pytest.mark.parametrize("kind", KINDS)

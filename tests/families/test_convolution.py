@@ -14,6 +14,8 @@ from testbed.runs.experiment import prepare
 from testbed.runs.memory import check_training_memory, training_bytes
 from testbed.validation import validate
 
+pytestmark = pytest.mark.float64
+
 CONV = ("conv_resnet", "balanced_conv_resnet")
 each = pytest.mark.parametrize("kind", CONV)
 

@@ -10,6 +10,8 @@ from testbed.kernels import empirical_ntk, infinite_kernel
 from testbed.kernels.convolutional import _evaluate, _Shape, tile_bytes
 from testbed.kernels.neural_tangents import lenient, nt
 
+pytestmark = pytest.mark.float64
+
 HALF = 0.5**0.5
 
 

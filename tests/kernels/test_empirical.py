@@ -11,6 +11,8 @@ from testbed.kernels import check_memory, empirical_ntk
 from testbed.kernels.empirical import _check_memory, _contraction, factors
 from testbed.kernels.memory import USABLE, available_bytes, readable
 
+pytestmark = pytest.mark.float64
+
 NET = ResNet(width=16, depth=3, out_features=2)
 X = jax.random.normal(jax.random.key(1), (7, 5), jnp.float32)
 Y = jax.random.normal(jax.random.key(2), (4, 5), jnp.float32)

@@ -15,6 +15,8 @@ from testbed.kernels.neural_tangents import lenient, nt
 from testbed.kernels.readout import readout_ntk
 from testbed.kernels.structured import structured_ntk
 
+pytestmark = pytest.mark.float64
+
 TENTH = 0.1**0.5
 # rho_0, d, alpha, lam, head, K12, Theta12, K11, Theta11 at |x|^2 = |x'|^2 = n_in, from
 # the recursions of S and T with arccos, in float64, checked against stax kernels.

@@ -14,7 +14,7 @@ from testbed.kernels.neural_tangents import lenient, nt
 EXPLICIT = ("JACOBIAN_CONTRACTION", "NTK_VECTOR_PRODUCTS", "STRUCTURED_DERIVATIVES")
 IMPLEMENTATIONS = ("AUTO", *EXPLICIT)  # AUTO compiles the other three
 
-pytestmark = pytest.mark.usefixtures("quick_compile")
+pytestmark = [pytest.mark.float64, pytest.mark.usefixtures("quick_compile")]
 
 
 def test_version_is_the_one_that_was_studied():

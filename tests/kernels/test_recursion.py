@@ -12,6 +12,8 @@ from models.scaling import BranchScaling
 from testbed.kernels import infinite_kernel
 from testbed.kernels.recursion import relu_recursion
 
+pytestmark = pytest.mark.float64
+
 DIGITS = 50
 PI = Decimal("3.14159265358979323846264338327950288419716939937510582097494459230782")
 

@@ -11,13 +11,13 @@ from models import BranchScaling, ResNet
 from testbed.kernels import infinite_kernel
 from testbed.kernels.recursion import relu_recursion
 
-pytestmark = pytest.mark.usefixtures("quick_compile")
+pytestmark = [pytest.mark.float64, pytest.mark.usefixtures("quick_compile")]
 RNG = np.random.default_rng(0)
 A, B = RNG.standard_normal((2, 4))
 # Equal, parallel and antiparallel pairs of equal and unequal norms, and generic ones.
-ROWS = jnp.asarray(np.stack([A, B, A, 3 * A, -A, -0.7 * A, B + 1e-7 * A]))
-WITH_ZERO = jnp.concatenate([ROWS, jnp.zeros((1, 4))])
-ALPHA, LAM = jnp.asarray([1.0, 0.6, 0.9]), jnp.asarray([0.5, 1.1, 0.3])
+ROWS = np.stack([A, B, A, 3 * A, -A, -0.7 * A, B + 1e-7 * A])
+WITH_ZERO = np.concatenate([ROWS, np.zeros((1, 4))])
+ALPHA, LAM = np.array([1.0, 0.6, 0.9]), np.array([0.5, 1.1, 0.3])
 OPTIONS = {
     "linear": {"head": "linear"},
     "relu": {"head": "relu"},
@@ -75,7 +75,7 @@ def test_by_the_inputs(name):
     Without biases the kernel has a kink at x = 0 that no symmetry decides.
     """
     x = WITH_ZERO if "bias" in name else ROWS
-    x = x.at[6].set(B + 0.1 * A)  # wide of the step
+    x = jnp.asarray(x).at[6].set(B + 0.1 * A)  # wide of the step
     dx = jnp.asarray(np.random.default_rng(1).standard_normal(x.shape))
     still = jnp.zeros(3)
     for other in (dx, jnp.zeros_like(dx)):  # both inputs, or one of them

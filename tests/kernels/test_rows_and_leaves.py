@@ -9,7 +9,10 @@ from testbed.errors import UserError
 from testbed.kernels import empirical_ntk, linearize, structured_ntk
 from testbed.kernels.rows import check_independent_rows
 
-pytestmark = pytest.mark.usefixtures("quick_compile", "any_ranks")
+pytestmark = [
+    pytest.mark.float64,
+    pytest.mark.usefixtures("quick_compile", "any_ranks"),
+]
 X = jax.random.normal(jax.random.key(1), (7, 5), jnp.float32)
 Y = jax.random.normal(jax.random.key(2), (4, 5), jnp.float32)
 

@@ -16,6 +16,8 @@ from testbed.kernels import (
 )
 from testbed.kernels.neural_tangents import lenient, nt
 
+pytestmark = pytest.mark.float64
+
 
 def kernel(n=8, seed=0):
     root = np.random.default_rng(seed).standard_normal((n, n))

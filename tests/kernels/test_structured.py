@@ -17,7 +17,7 @@ from testbed.kernels.neural_tangents import lenient, nt
 from testbed.kernels.structured import contract
 
 C = 3
-pytestmark = pytest.mark.usefixtures("quick_compile")
+pytestmark = [pytest.mark.float64, pytest.mark.usefixtures("quick_compile")]
 
 
 @functools.partial(jax.jit, static_argnums=0)
@@ -135,7 +135,7 @@ class Remat(nn.Module):
 
 
 def normal(*shape, seed=0):
-    return jax.random.normal(jax.random.key(seed), shape, jnp.float64)
+    return np.random.default_rng(seed).standard_normal(shape)
 
 
 @jax.custom_jvp

@@ -9,6 +9,8 @@ from models import MLP, BranchScaling, ResNet
 from testbed.kernels import infinite_kernel
 from testbed.kernels.tanh_dual import tanh_dual, tanh_slope_dual
 
+pytestmark = pytest.mark.float64
+
 REACH = 9.5  # standard deviations; the rest weighs 2e-21
 
 

@@ -20,6 +20,8 @@ from testbed.laws.log_gaussian import (
 from testbed.sampling.architecture import describe
 from testbed.sampling.forward import forward
 
+pytestmark = pytest.mark.float64
+
 HALF = 0.5**0.5
 
 # At alpha^2 + lam^2 = 1, by alpha^2: sum of Phi and of Psi; growth of the variance, of

@@ -6,7 +6,9 @@ import pytest
 
 from models import BalancedResNet, BranchScaling, ResNet, layer_statistics
 
-X = jnp.array([[1.0, -0.5, 2.0, 0.3, -1.2]])
+pytestmark = pytest.mark.float64
+
+X = np.array([[1.0, -0.5, 2.0, 0.3, -1.2]])
 # Not constant and not normalized, so that a wrong power of any scale shows.
 ALPHA = np.array([1.0, 0.6, 0.8, 0.9, 0.7, 1.1])
 LAM = np.array([0.5, 0.8, 0.7, 0.4, 1.0, 0.6])

@@ -17,11 +17,13 @@ from models import (
 )
 from testbed.kernels import structured_ntk
 
+pytestmark = pytest.mark.float64
+
 MODELS = (MLP, ResNet, BalancedResNet)
 DEPTH = 5
 ALPHA = np.linspace(0.5, 1.2, DEPTH)
 LAM = np.linspace(0.9, 0.3, DEPTH)
-X = jax.random.normal(jax.random.key(3), (4, 7))
+X = np.random.default_rng(3).standard_normal((4, 7))
 
 
 def build(model, **settings):

@@ -8,8 +8,10 @@ import pytest
 import models.resnet
 from models import MLP, BalancedResNet, BranchScaling, ResNet, layer_statistics
 
+pytestmark = pytest.mark.float64
+
 DEPTH = 4
-X = jax.random.normal(jax.random.key(5), (3, 5))
+X = np.random.default_rng(5).standard_normal((3, 5))
 NETS = {
     "mlp": MLP(6, DEPTH, 2, dtype=jnp.float64),
     "resnet": ResNet(6, DEPTH, 2, BranchScaling.fixed(0.8, 0.6), dtype=jnp.float64),

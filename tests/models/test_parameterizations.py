@@ -7,7 +7,9 @@ import pytest
 
 from models import MLP, BalancedResNet, BranchScaling, ResNet
 
-X = jnp.array([[1.0, -0.5, 2.0, 0.3], [0.2, 1.5, -1.0, 1.0]])
+pytestmark = pytest.mark.float64
+
+X = np.array([[1.0, -0.5, 2.0, 0.3], [0.2, 1.5, -1.0, 1.0]])
 WIDTH, BIAS_STD = 6, 0.4
 
 

@@ -9,6 +9,8 @@ from testbed.runs.memory import training_bytes
 from testbed.settings import override
 from testbed.validation import validate
 
+pytestmark = pytest.mark.float64
+
 SHAPES = {
     "activations": {"model.width": 32, "model.depth": 16, "data.train_size": 512},
     "weights": {"model.width": 256, "model.depth": 8, "data.train_size": 16},

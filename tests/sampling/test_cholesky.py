@@ -6,6 +6,8 @@ import pytest
 
 from testbed.sampling.cholesky import cholesky
 
+pytestmark = pytest.mark.float64
+
 
 def grams(k, rank, dtype):
     x = np.random.default_rng(k).normal(size=(200, k, rank))

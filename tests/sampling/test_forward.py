@@ -18,6 +18,8 @@ from testbed.sampling.forward import forward
 from testbed.sampling.normals import normal_and_sign
 from testbed.sampling.weights import layers_with_weights
 
+pytestmark = pytest.mark.float64
+
 KEY = jax.random.key(5)
 HALF = 0.5**0.5
 EVEN = dict(alpha=HALF, lam=HALF)

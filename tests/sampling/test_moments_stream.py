@@ -17,6 +17,8 @@ from testbed.sampling.architecture import describe
 from testbed.sampling.log_norm import merge_layers
 from testbed.sampling.moments import Moments, merge, moments_of, stack
 
+pytestmark = pytest.mark.float64
+
 KEY = jax.random.key(10)
 NET = ResNet(width=64, depth=5, branch=BranchScaling.fixed(0.5**0.5, 0.5**0.5))
 NETWORKS = 10_000  # two full batches of 4096 and a rest

@@ -26,6 +26,8 @@ from testbed.sampling.diffusions import (
 )
 from testbed.sampling.sde import SDE, euler_maruyama
 
+pytestmark = pytest.mark.float64
+
 KEY = jax.random.key(7)
 BATCHES = 40
 STEPS = (16, 32, 64, 128, 256)

@@ -7,6 +7,8 @@ from models import MLP, BalancedResNet, BranchScaling
 from testbed.kernels import empirical_ntk, infinite_kernel, linearize
 from testbed.sampling import sample_gradients, sample_gram, sample_log_norm
 
+pytestmark = pytest.mark.float64
+
 NETS = {
     "relu": BalancedResNet(
         width=8,
