@@ -88,6 +88,7 @@ from testbed.config import DataConfig
 from testbed.data import load
 from testbed.dynamics import Clock, Finite, Infinite, Linearized
 from testbed.dynamics.infinite import LimitKernels
+from testbed.dynamics.linen import linen_network
 from testbed.dynamics.problem import Problem
 from testbed.divergence import movement
 from testbed.errors import UserError
@@ -108,12 +109,20 @@ plain = sum(np.einsum("icp,jcp->ij", *[np.asarray(j, np.float64).reshape(6, 2, -
             for j in jax.tree.leaves(jacobian)) / 2
 clock = Clock(0.1, 4, (0, 3))
 y = np.ones((4, 2), np.float32)
-problem = Problem(net=net, x_train=x[:4], y_train=y, x_test=x[4:], clock=clock, key=key)
+init, apply, layers = linen_network(net, x)
+problem = Problem(init, apply, x[:4], y, x[4:], clock, key, layers)
 finite = Finite(problem, probes=2)
 linear = Linearized(finite)
 infinite = Infinite(LimitKernels.of(limit.nngp, limit.ntk, 4), y, clock)
 seen = [p.observe(p.advance(p.start(), 0, 3), 3) for p in (finite, linear, infinite)]
 moved = movement(params, params)
+theirs = lambda p, x: jnp.tanh(x @ p["w"]) @ p["v"]
+draw = jax.random.normal
+init = lambda key: {"w": draw(key, (3, 4)), "v": draw(key, (4, 2))}
+compared = testbed.compare(
+    theirs, init, x, np.ones((6, 2)), steps=3, times=2, probes=2)
+assert compared.observed[0]["finite/kernel"].dtype == np.float64
+assert compared.observed[0]["finite/outputs/train"].dtype == jnp.zeros(()).dtype
 drawn = sample_log_norm(key, 100, width=8, depth=4, alpha=0.7, lam=0.7)
 gp = load(DataConfig(name="gp", train_size=8, test_size=4, n_in=3))
 nt = load_nt()

@@ -10,7 +10,9 @@ import numpy as np
 from accelerator_parts.recorder import Recorder, Row, clock, problem_of
 from testbed.config import Config
 from testbed.dynamics import Finite, Linearized
-from testbed.dynamics.problem import Problem
+from testbed.dynamics.linen import linen_network
+from testbed.dynamics.problem import Network, Problem
+from testbed.families import family
 from testbed.kernels import structured_ntk
 from testbed.settings import override
 from testbed.validation import validate
@@ -38,15 +40,12 @@ PRECISIONS = {
 QUICK = ("float64", "highest", "tf32", "bf16 parameters")
 
 
-@dataclasses.dataclass(frozen=True)
-class Cast(Problem):
-    """A problem whose network has another type, with the parameters of float32."""
-
-    def init(self):
-        """What the float32 network draws, in the network's own type."""
-        base = dataclasses.replace(self, net=self.net.clone(dtype=jnp.float32))
-        cast = lambda leaf: leaf.astype(self.net.dtype)  # pyright: ignore
-        return jax.tree.map(cast, Problem.init(base))
+def cast(net: Any, x: np.ndarray, dtype: str) -> Network:
+    """The network in another type, with the parameters that it draws in float32."""
+    drawn = linen_network(net.clone(dtype=jnp.float32), x)
+    to_type = lambda leaf: leaf.astype(dtype)
+    init = lambda key: jax.tree.map(to_type, drawn.init(key))
+    return linen_network(net.clone(dtype=jnp.dtype(dtype)), x)._replace(init=init)
 
 
 def run(record: Recorder) -> None:
@@ -66,9 +65,8 @@ def run(record: Recorder) -> None:
             },
         )
     )
-    problem = problem_of(config)
-    fields = {f.name: getattr(problem, f.name) for f in dataclasses.fields(Problem)}
-    base = Cast(**fields)
+    base = problem_of(config)
+    net = family(config.model.kind).network(config.model, base.y_train.shape[1])
     examples = config.data.train_size
     truth: dict[str, Any] = {}
     rows: dict[str, Row | None] = {}
@@ -85,7 +83,7 @@ def run(record: Recorder) -> None:
         seconds = steps * flops / record.floor.get(rate, float("inf"))
 
         def measure(precision=precision, dtype=dtype):
-            seen = _measure(base, precision, dtype, steps)
+            seen = _measure(base, net, precision, dtype, steps)
             if not truth:
                 truth.update(seen)
             return _compare(seen, truth)
@@ -104,12 +102,16 @@ def _say_what_is_one(record: Recorder, rows: dict[str, Row | None]) -> None:
         record.note(f"{', '.join(same)}: equal to highest, not reduced on this device")
 
 
-def _measure(base: Cast, precision: str, dtype: str, steps: int) -> dict[str, Any]:
+def _measure(
+    base: Problem, net: Any, precision: str, dtype: str, steps: int
+) -> dict[str, Any]:
     """Kernel, outputs and time of one precision, as float64 arrays."""
     wide = np.float64 if dtype == "float64" else np.float32
+    network = cast(net, base.x_train, dtype)
+    assert base.x_test is not None
     problem = dataclasses.replace(
         base,
-        net=base.net.clone(dtype=jnp.dtype(dtype)),
+        **network._asdict(),
         precision=precision,
         x_train=base.x_train.astype(wide),
         y_train=base.y_train.astype(wide),

@@ -33,7 +33,7 @@ class Targets:
     """What predictors are measured against.
 
     Attributes:
-      y: {"train": (N, C), "test": (M, C)}, centred targets.
+      y: {"train": (N, C), "test": (M, C)}, centred targets; test may be missing.
       labels: the same as integers, or None for regression.
       loss: name of the training loss.
       kernel: Theta_inf on the kernel probes, training ones first, (m, m), or None.
@@ -66,7 +66,8 @@ def divergence_row(
       e.g. ``finite/loss/train``; docs/notation.md lists them all.
     """
     row: dict[str, Any] = {}
-    for split in SPLITS:
+    splits = [split for split in SPLITS if split in targets.y]
+    for split in splits:
         outputs = {who: seen[who][f"outputs/{split}"] for who in seen}
         for who, f in outputs.items():
             f = np.asarray(f, np.float64)
@@ -94,9 +95,9 @@ def divergence_row(
             row[f"ensemble/variance_ratio/{split}"] = agreement.variance_ratio
             row[f"ensemble/variance_ratio_se/{split}"] = agreement.variance_ratio_se
     finite = seen["finite"]
-    row["layers/gradient_norm"] = np.linalg.norm(
-        finite["layers/gradient_norm"], axis=-1
-    )
+    if "layers/gradient_norm" in finite:
+        norms = finite["layers/gradient_norm"]
+        row["layers/gradient_norm"] = np.linalg.norm(norms, axis=-1)
     if "layers/squared_norm" in finite:
         logs = log_norm(finite["layers/squared_norm"])[..., -1, :]
         row["layers/log_norm"] = logs.mean(-1)
@@ -108,13 +109,13 @@ def divergence_row(
 
 
 def _kernel_metrics(targets, kernel, first, previous, t) -> dict[str, Any]:
-    half = kernel.shape[-1] // 2
+    on_train = kernel.shape[-1] // len(targets.y)  # probes: as many of each split
     start = first["finite"]["kernel"]
     metrics = {
         "kernel/drift": kernel_drift(kernel, start),
         "kernel/distance": kernel_distance(kernel, start),
         "kernel/alignment": alignment(
-            kernel[..., :half, :half], targets.y["train"][:half]
+            kernel[..., :on_train, :on_train], targets.y["train"][:on_train]
         ),
     }
     largest = top_eigenvalues(kernel, min(3, kernel.shape[-1]))

@@ -6,7 +6,6 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from models import block_norms, layer_statistics
 from testbed.devices import over_seeds, seed_devices
 from testbed.dynamics.descent import begin, descend, take
 from testbed.dynamics.problem import Problem, Shared
@@ -33,19 +32,25 @@ class Finite:
       problem: what is trained, on what, how.
       probes: training and test examples (so many of each, the first ones) on which the
         empirical NTK and the layers' statistics are computed; 0 for none.
+      networks: what `problem.networks` returned, where it is known already.
 
-    Observations, with E seeds and m = 2 * probes:
+    Observations, with E seeds and m = 2 * probes (without test examples, m = probes):
       ``outputs/train`` (E, N, C), ``outputs/test``; ``kernel`` (E, m, m), the empirical
-      NTK, trace over outputs / C; ``layers/squared_norm`` (E, d + 1, m) and
-      ``layers/active_fraction`` (E, d, m), see `models.layer_statistics`;
-      ``outputs/rounding`` (E,), the size of float rounding errors in outputs;
-      ``layers/gradient_norm`` (E, d), the norm of the training loss's gradient in each
-      block's weights (0 where they are not trained).
+      NTK, trace over outputs / C; ``outputs/rounding`` (E,), the size of float rounding
+      errors in outputs.  Where the problem knows layers: ``layers/squared_norm``
+      (E, d + 1, m) and ``layers/active_fraction`` (E, d, m), see
+      `models.layer_statistics`; ``layers/gradient_norm`` (E, d), the norm of the
+      training loss's gradient in each block's weights (0 where they are not trained).
     """
 
     name = "finite"
 
-    def __init__(self, problem: Problem, probes: int = 0):
+    def __init__(
+        self,
+        problem: Problem,
+        probes: int = 0,
+        networks: tuple[Tree, Tree] | None = None,
+    ):
         self.problem, self.probes = problem, probes
         self._shared = problem.shared()
         seeds, axis = problem.seeds, problem.seed_axis
@@ -55,14 +60,13 @@ class Finite:
         self._block = len(seed_devices(seeds))
         self._factors = over_seeds(self._factors_one, self._block, "map")
         self._contract = over_seeds(_contract_one, self._block, "map")
-        self.initial, self.constant = problem.init()
-        self._offset: Tree = {"train": jnp.zeros(seeds), "test": jnp.zeros(seeds)}
-        self._offset = jax.tree.map(
-            lambda a: a.astype(problem.y_train.dtype), self._offset
-        )
+        self.initial, self.constant = networks or problem.networks()
+        splits = ("train",) if problem.x_test is None else ("train", "test")
+        zeros = jnp.zeros(seeds).astype(problem.y_train.dtype)
+        self._offset: Tree = {split: zeros for split in splits}
         if problem.center:
             at_start = self._observe_outputs(self.initial)
-            self._offset = {k: at_start[f"outputs/{k}"] for k in ("train", "test")}
+            self._offset = {split: at_start[f"outputs/{split}"] for split in splits}
 
     def start(self) -> Tree:
         """The ensemble at initialization."""
@@ -71,7 +75,7 @@ class Finite:
     def advance(self, state: Tree, start: int, stop: int) -> Tree:
         """Trains every seed from step `start` to step `stop`."""
         shared = self._shared._replace(start=start, stop=stop)
-        with jax.default_matmul_precision(self.problem.precision):
+        with self.problem.in_precision():
             return self._advance(self._per_seed(state), shared)
 
     def observe(self, state: Tree, step: int, kernels: bool = True) -> Observation:
@@ -84,7 +88,7 @@ class Finite:
 
     def _observe_outputs(self, value: Tree) -> dict[str, jax.Array]:
         # In the precision of training: at t = 0 a centred output is 0, not round-off.
-        with jax.default_matmul_precision(self.problem.precision):
+        with self.problem.in_precision():
             return self._outputs(self._per_seed({"value": value}), self._shared)
 
     def _per_seed(self, state: Tree) -> _Seed:
@@ -110,17 +114,20 @@ class Finite:
             return problem.loss_value(f, shared.y), f
 
         grads, train = jax.grad(loss, has_aux=True)(value)
-        test = problem.apply(value, constant, shared.x_test)
         seen = {
             "outputs/train": train,
-            "outputs/test": test - seed.offset["test"],
-            "outputs/rounding": _rounding(train + seed.offset["train"]),
-            "layers/gradient_norm": block_norms(problem.net, grads),
+            "outputs/rounding": _rounding(
+                train + seed.offset["train"], problem.roundoff
+            ),
         }
-        if self.probes:
-            params = {**constant["params"], **value}
-            variables = {**constant, "params": params}
-            layers = layer_statistics(problem.net, variables, self._probe(shared))
+        if shared.x_test is not None:
+            test = problem.apply(value, constant, shared.x_test)
+            seen["outputs/test"] = test - seed.offset["test"]
+        if problem.layers:
+            seen["layers/gradient_norm"] = problem.layers.gradient_norms(grads)
+        if problem.layers and self.probes:
+            probe = self._probe(shared)
+            layers = problem.layers.statistics(value, constant, probe)
             for name in ("squared_norm", "active_fraction"):
                 seen[f"layers/{name}"] = layers[name]
         return seen
@@ -140,14 +147,15 @@ class Finite:
         return jacobian_factors(apply, seed.state["value"], self._probe(shared))
 
     def _probe(self, shared: Shared) -> jax.Array:
-        train, test = shared.x[: self.probes], shared.x_test[: self.probes]
-        return jnp.concatenate([train, test])
+        splits = [shared.x] if shared.x_test is None else [shared.x, shared.x_test]
+        return jnp.concatenate([x[: self.probes] for x in splits])
 
 
 def _contract_one(factors: Tree, _: Tree) -> jax.Array:
     return contract(factors, factors, trace_outputs=True)
 
 
-def _rounding(f: jax.Array) -> jax.Array:
+def _rounding(f: jax.Array, roundoff: float | None) -> jax.Array:
     """30 units of rounding of raw outputs: what was seen between equal programs."""
-    return 30 * jnp.finfo(f.dtype).eps * jnp.sqrt(jnp.mean(f**2))
+    unit = jnp.finfo(f.dtype).eps if roundoff is None else roundoff
+    return 30 * unit * jnp.sqrt(jnp.mean(f**2))

@@ -1,6 +1,5 @@
 """Each network's own first-order Taylor model, trained as the network is."""
 
-from functools import partial
 from typing import Any, NamedTuple
 
 import jax
@@ -56,46 +55,16 @@ class Linearized:
     def advance(self, state: Tree, start: int, stop: int) -> Tree:
         """Trains every seed's displacement from step `start` to step `stop`."""
         shared = self._shared._replace(start=start, stop=stop)
-        with jax.default_matmul_precision(self.problem.precision):
+        with self.problem.in_precision():
             return self._advance(self._per_seed(state), shared)
 
     def observe(self, state: Tree, step: int, kernels: bool = True) -> Observation:
         """Outputs of the linearized models at this state."""
-        with jax.default_matmul_precision(self.problem.precision):
+        with self.problem.in_precision():
             seen = self._outputs(
                 self._per_seed({"value": state["value"]}), self._shared
             )
         return {name: np.asarray(value) for name, value in seen.items()}
-
-    def stiffness(self, iterations: int = 20) -> np.ndarray:
-        """Largest eigenvalue of J_0 J_0^T on the training set, for every seed, (E,).
-
-        All outputs are coupled in it, so it exceeds that of the kernel averaged over
-        outputs.  Gradient descent on the linear model is stable below
-        2 (1 + beta) N / this.  By power iteration from the targets: a lower bound that
-        is within a percent once the top of the spectrum stands out.
-        """
-        measure = over_seeds(
-            partial(self._stiffness_one, iterations),
-            self.problem.seeds,
-            self.problem.seed_axis,
-        )
-        return np.asarray(measure(self._per_seed(None), self._shared))
-
-    def _stiffness_one(self, iterations: int, seed: _Seed, shared: Shared) -> jax.Array:
-        origin = seed.origin
-        apply = lambda p: self.problem.apply(p, seed.constant, shared.x)
-        start, push = jax.linearize(apply, origin)
-        pull = jax.linear_transpose(push, origin)
-
-        def step(v, _):
-            moved = push(*pull(v))
-            norm = jnp.linalg.norm(moved)
-            return moved / norm, norm
-
-        v = start - shared.y
-        _, norms = jax.lax.scan(step, v / jnp.linalg.norm(v), None, length=iterations)
-        return norms[-1]
 
     def _per_seed(self, state: Tree) -> _Seed:
         return _Seed(state, self._finite.initial, self._finite.constant)
@@ -130,10 +99,10 @@ class Linearized:
             f, moved = jax.jvp(apply, (seed.origin,), (seed.state["value"],))
             return f * (not self.problem.center) + moved
 
-        return {
-            "outputs/train": outputs(shared.x),
-            "outputs/test": outputs(shared.x_test),
-        }
+        seen = {"outputs/train": outputs(shared.x)}
+        if shared.x_test is not None:
+            seen["outputs/test"] = outputs(shared.x_test)
+        return seen
 
 
 class LinearizedClosedForm:
@@ -159,6 +128,7 @@ class LinearizedClosedForm:
         self._f0 = seen["outputs/train"].astype(np.float64)
         self._f0_test = seen["outputs/test"].astype(np.float64)
         self._systems, self._cross = [], []
+        assert problem.x_test is not None  # else there is nothing that steps lack
         x = jnp.concatenate([jnp.asarray(problem.x_train), jnp.asarray(problem.x_test)])
         n, c = problem.y_train.shape
         for seed in range(problem.seeds):

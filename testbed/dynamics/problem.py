@@ -1,9 +1,10 @@
 """The training problem that a finite ensemble and its linearization share."""
 
+import contextlib
 import dataclasses
+from collections.abc import Callable
 from typing import Any, NamedTuple
 
-import flax.linen as nn
 import jax
 import jax.numpy as jnp
 import numpy as np
@@ -15,13 +16,41 @@ from testbed.dynamics.losses import LOSSES
 Tree = Any
 
 
+class Layers(NamedTuple):
+    """What can be seen of a network's d layers, where they are known.
+
+    Attributes:
+      statistics: (params, constants, x) -> ``squared_norm`` (d + 1, B) and
+        ``active_fraction`` (d, B) by name, see `models.layer_statistics`.
+      gradient_norms: (tree like params) -> the norm of each block's part, (d,).
+    """
+
+    statistics: Callable[[Tree, Tree, jax.Array], dict[str, jax.Array]]
+    gradient_norms: Callable[[Tree], jax.Array]
+
+
+class Network(NamedTuple):
+    """A network as functions, whatever it is written with.
+
+    Attributes:
+      init: key -> (params, constants): what is trained, a mapping whose values are
+        groups of parameters, and what is not, any pytree of arrays.  It is traced.
+      apply: (params, constants, x) -> outputs (N, C) of inputs (N, ...).
+      layers: what can be seen inside of it, or None.
+    """
+
+    init: Callable[[jax.Array], tuple[Tree, Tree]]
+    apply: Callable[[Tree, Tree, jax.Array], jax.Array]
+    layers: Layers | None = None
+
+
 class Shared(NamedTuple):
     """What all seeds of an ensemble see; arrays of NumPy or jax.
 
     Attributes:
       x: training inputs (N, ...).
       y: targets (N, C).
-      x_test: test inputs (M, ...).
+      x_test: test inputs (M, ...), or None.
       schedule: rows of x of each step, (steps, batch); None: all of them.
       start, stop: steps between which a state is taken.
     """
@@ -39,8 +68,9 @@ class Problem:
     """A network, its data, its loss and its optimizer, for an ensemble of seeds.
 
     Attributes:
-      net: a Flax Linen module mapping (N, ...) to (N, C).
-      x_train, y_train, x_test: inputs and centred targets (see `testbed.data`).
+      init, apply, layers: the network; see `Network`.
+      x_train, y_train, x_test: inputs and centred targets (see `testbed.data`); x_test
+        may be None.
       clock: steps and learning rate.
       key: root key; seed i is initialized from keys that depend on i alone.
       seeds: networks in the ensemble.
@@ -48,48 +78,35 @@ class Problem:
       optimizer: "gd", "momentum", "sgd" or "adam".
       schedule: (steps, batch) indices of `clock.batch_schedule`, or None.
       center: whether each network's initial output is subtracted from it.
-      trained: "all", or "readout" for the last layer only.
       seed_axis: see `testbed.devices.over_seeds`.
-      precision: matrix-product precision of training.
+      precision: matrix-product precision of training; None: as the caller has it.
+      roundoff: unit round-off of the network's arithmetic; None: of its outputs' dtype.
     """
 
-    net: nn.Module
+    init: Callable[[jax.Array], tuple[Tree, Tree]]
+    apply: Callable[[Tree, Tree, jax.Array], jax.Array]
     x_train: np.ndarray
     y_train: np.ndarray
-    x_test: np.ndarray
+    x_test: np.ndarray | None
     clock: Clock
     key: jax.Array
+    layers: Layers | None = None
     seeds: int = 1
     loss: str = "mse"
     optimizer: str = "gd"
     schedule: np.ndarray | None = None
     center: bool = False
-    trained: str = "all"
     seed_axis: str = "auto"
-    precision: str = "highest"
+    precision: str | None = "highest"
+    roundoff: float | None = None
 
-    def init(self) -> tuple[Tree, Tree]:
-        """Returns (trained, constant) variables, each leaf with a leading seed axis."""
+    def networks(self) -> tuple[Tree, Tree]:
+        """Returns (params, constants), each leaf with a leading seed axis.
 
-        def one(index):
-            key = jax.random.fold_in(self.key, index)
-            streams = ("params", "signs")
-            rngs = {s: jax.random.fold_in(key, i) for i, s in enumerate(streams)}
-            return self.net.init(rngs, jnp.asarray(self.x_train[:1]))
-
-        variables = jax.jit(lambda i: jax.lax.map(one, i))(jnp.arange(self.seeds))
-        params = variables.pop("params")
-        if self.trained == "all":
-            return params, {**variables, "params": {}}
-        trained = {"head": params.pop("head")}
-        return trained, {**variables, "params": params}
-
-    def apply(self, trained: Tree, constant: Tree, x: jax.Array) -> jax.Array:
-        """The network's output (N, C), from its trained and constant variables."""
-        params = {**constant["params"], **trained}
-        f = self.net.apply({**constant, "params": params}, x)
-        assert isinstance(f, jax.Array)  # no collection is mutable
-        return f
+        Seed i is initialized from fold_in(key, i).
+        """
+        one = lambda index: self.init(jax.random.fold_in(self.key, index))
+        return jax.jit(lambda i: jax.lax.map(one, i))(jnp.arange(self.seeds))
 
     def loss_value(self, f: jax.Array, y: jax.Array) -> jax.Array:
         """The loss of outputs `f` on targets `y`."""
@@ -105,3 +122,9 @@ class Problem:
         """The arrays that every seed sees."""
         arrays = Shared(self.x_train, self.y_train, self.x_test, self.schedule)
         return jax.tree.map(jnp.asarray, arrays)
+
+    def in_precision(self) -> contextlib.AbstractContextManager:
+        """The context in which matrix products have the precision of training."""
+        if self.precision is None:
+            return contextlib.nullcontext()
+        return jax.default_matmul_precision(self.precision)

@@ -12,6 +12,7 @@ from testbed.kernels.leaves import is_trained
 
 # Of float types below single precision, in the text of a program.
 _COARSE = {"bf16": jnp.bfloat16, "f16": jnp.float16}
+_INFERENCE = "use its form for inference, or check_rows=False for that of single rows"
 _DISPLACEMENT = 0.1  # of a parameter, in units of the root mean square of its leaf
 
 
@@ -51,7 +52,9 @@ def check_outputs(out) -> None:
         )
 
 
-def check_independent_rows(apply_fn, params, x1, x2=None) -> None:
+def check_independent_rows(
+    apply_fn, params, x1, x2=None, remedy: str = _INFERENCE
+) -> None:
     """Refuses functions in which an output depends on the other rows of its batch.
 
     The first, middle and last rows (of x1, and of x2) are evaluated together and one by
@@ -68,7 +71,7 @@ def check_independent_rows(apply_fn, params, x1, x2=None) -> None:
     rows = few(x1) if x2 is None else jnp.concatenate([few(x1), few(x2)])
     if len(rows) < 2:
         return
-    tolerance = _unit_roundoff(apply_fn, params, rows) ** 0.5
+    tolerance = unit_roundoff(apply_fn, params, rows) ** 0.5
     for at in (params, _displaced(params)):
         together, alone = (np.asarray(f, np.float64) for f in _both(apply_fn, at, rows))
         finite = np.isfinite(together) & np.isfinite(alone)
@@ -86,7 +89,7 @@ def check_independent_rows(apply_fn, params, x1, x2=None) -> None:
             "apply_fn",
             f"outputs {change} with the other rows of the batch",
             "rows must not interact, as in dropout or batch norm in training mode",
-            "use its form for inference, or check_rows=False for that of single rows",
+            remedy,
         )
 
 
@@ -96,13 +99,15 @@ def _both(apply_fn, params, rows):
     return apply_fn(params, rows), alone
 
 
-def _unit_roundoff(apply_fn, params, rows) -> float:
+def unit_roundoff(apply_fn, params, rows) -> float:
+    """That of the coarsest precision in the program of apply_fn(params, rows)."""
     traced = jax.make_jaxpr(apply_fn)(params, rows)
     found = set(re.findall(r"\b(bf16|f16)\[", str(traced)))
     dtypes = [_COARSE[name] for name in found] + [traced.out_avals[0].dtype]
     return max(float(jnp.finfo(dtype).eps) for dtype in dtypes)
 
 
+@jax.jit
 def _displaced(params):
     leaves, tree = jax.tree.flatten(params)
     for i, leaf in enumerate(leaves):

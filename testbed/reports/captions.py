@@ -3,7 +3,7 @@
 Of runs; written for someone who sees a report for the first time.
 """
 
-from testbed.reports.departures import SPLITS, above_at_end, departure_words
+from testbed.reports.departures import above_at_end, departure_words
 from testbed.reports.record import Record
 from testbed.reports.toolkit import Caption
 
@@ -24,7 +24,7 @@ def losses(record: Record, expected_drawn: bool, cut: bool) -> Caption:
                 "averaging removes the random functions that networks start with. "
             )
     else:
-        infinite = "There is no infinite network: no kernel describes adam's steps. "
+        infinite = f"There is no infinite network: {record.why_no_infinite}. "
     posterior = (
         "Grey: exact regression with the infinite network's covariance, as if only its "
         "readout were trained, to the end. "
@@ -59,7 +59,7 @@ def distances(record: Record) -> Caption:
     found = "; ".join(
         f"{name}: {departure_words(record, split)}, "
         f"{above_at_end(record, split)} above the tolerance at the end"
-        for split, name in SPLITS.items()
+        for split, name in record.splits.items()
     )
     upper = "Upper row: each" if record.has_infinite else "Each"
     lines = " (thin), and their median (thick)" if record.seeds > 1 else ""
@@ -94,7 +94,7 @@ def ensemble(record: Record, followed: int, drawn: int, cut: bool) -> Caption:
     if record.has_labels and record.limits["y/test"].shape[1] == 1:
         shown = "output (targets are −1 for the first class and +1 for the second)"
     some = f" (the first {drawn} of {record.seeds})" if drawn < record.seeds else ""
-    process = "There is no Gaussian process: no kernel describes adam's steps. "
+    process = f"There is no Gaussian process: {record.why_no_infinite}. "
     if record.has_infinite:
         process = (
             "Dotted green, with a band: mean and two standard deviations of the "
@@ -132,17 +132,22 @@ def kernel(record: Record) -> Caption:
     """Of the figure of the kernel over time."""
     adam = record.config["train.optimizer"] == "adam"
     drift = "" if adam else ", and blue in the upper left like 1/n"
+    limit = green = grows = ""
+    if "ntk" in record.limits or not record.foreign:
+        limit = ", and to the kernel Θ_∞ of the infinite network (green)"
+        green = " Dotted green in the lower row: the infinite network."
+    if not record.foreign:  # else nothing is known of its parameterization
+        grows = " As the width n grows at fixed depth, green at t = 0 falls like "
+        grows += f"n^(−1/2){drift}."
     return Caption(
         f"The tangent kernel Θ_t of each finite network on {probes(record)}. "
         f"{over_networks(record)} Upper left: change relative to the network's own "
-        "kernel at t = 0 (blue; 0 at the start, which a logarithmic axis cannot show), "
-        "and to the kernel Θ_∞ of the infinite network (green), in Frobenius norm. "
+        "kernel at t = 0 (blue; 0 at the start, which a logarithmic axis cannot show)"
+        f"{limit}, in Frobenius norm. "
         "Upper right: change of its shape alone, blind to scale. Lower left: cosine "
         "between the kernel and that of the targets, y yᵀ, on the training probes. "
-        "Lower right: its largest eigenvalue. Dotted green in the lower row: the "
-        "infinite network.",
-        "In the kernel regime all four stay where they start. As the width n grows at "
-        f"fixed depth, green at t = 0 falls like n^(−1/2){drift}.",
+        f"Lower right: its largest eigenvalue.{green}",
+        f"In the kernel regime all four stay where they start.{grows}",
         "A change that grows to order 1, and an alignment that rises with it: the "
         "network is learning features.",
     )
@@ -150,14 +155,17 @@ def kernel(record: Record) -> Caption:
 
 def spectrum(record: Record) -> Caption:
     """Of the figure of eigenvalues."""
+    shown, count, limit, tail = " and at the end", "two", "", ""
+    if "ntk" in record.limits or not record.foreign:
+        shown, count = ", at the end, and for the infinite network", "three"
+        limit = "Right: divided by the infinite network's eigenvalue of the same index."
+        limit, tail = f"{limit} ", " Finite width spreads a spectrum: its tail lies "
+        tail += "below the limit already at t = 0."
     return Caption(
-        f"Eigenvalues of the tangent kernel on {probes(record)}, at the start, at the "
-        f"end, and for the infinite network. {over_networks(record)} Right: divided by "
-        "the infinite network's eigenvalue of the same index. A direction of "
-        "eigenvalue w is learned at a rate proportional to w. Eigenvalues below "
-        "rounding error are left out.",
-        "In the kernel regime the three coincide. Finite width spreads a spectrum: its "
-        "tail lies below the limit already at t = 0.",
+        f"Eigenvalues of the tangent kernel on {probes(record)}, at the start{shown}. "
+        f"{over_networks(record)} {limit}A direction of eigenvalue w is learned at a "
+        "rate proportional to w. Eigenvalues below rounding error are left out.",
+        f"In the kernel regime the {count} coincide.{tail}",
         "A few large eigenvalues that rise during training (directions of the "
         "targets), or a spectrum that sinks as a whole (the function becomes flatter).",
     )
@@ -201,20 +209,25 @@ def movement(record: Record) -> Caption:
     scaling = (
         " With this parameterization it falls like n^(−1/2) in input and head, and "
         "like 1/n in the blocks, as the width n grows."
-        if record.config["model.parameterization"] == "ntk"
+        if record.config.get("model.parameterization") == "ntk"
         and record.config["train.optimizer"] != "adam"
         else ""
     )
     only = (
         " Only the readout is trained."
-        if record.config["train.trained"] == "readout"
+        if record.config.get("train.trained") == "readout"
         else ""
     )
+    groups = (
+        "input: the first weight matrix; blocks: all residual blocks (hidden layers); "
+        "head: the readout."
+    )
+    if record.foreign:
+        groups = "Groups are those of the parameters' own tree."
     return Caption(
         "Distance of each group of parameters from where it started, relative to its "
-        "norm there. input: the first weight matrix; blocks: all residual blocks "
-        f"(hidden layers); head: the readout.{only} {over_networks(record)} t = 0 is "
-        "not drawn: nothing has moved there.",
+        f"norm there. {groups}{only} {over_networks(record)} t = 0 is not drawn: "
+        "nothing has moved there.",
         "In the kernel regime every group moves little although the loss falls."
         f"{scaling}",
         "Groups that have moved by more than about a tenth: a first-order expansion "
@@ -235,4 +248,5 @@ def over_networks(record: Record) -> str:
 def probes(record: Record) -> str:
     """What the probes are."""
     m = record.config["kernel.probes"]
-    return f"{m} training and {m} test examples (the probes)"
+    test = f" and {m} test" if "test" in record.splits else ""
+    return f"{m} training{test} examples (the probes)"

@@ -5,8 +5,6 @@ import numpy as np
 from testbed.divergence import Departure, departure_time
 from testbed.reports.record import Record
 
-SPLITS = {"train": "training set", "test": "test set"}
-
 
 def departures(record: Record, split: str) -> np.ndarray:
     """Departure time of each network from its linearization on `split`, (E,)."""

@@ -100,6 +100,9 @@ def glossary(record: Record) -> list[tuple[str, str]]:
         absent |= {"accuracy"}
     if not record.has_infinite:
         absent |= {"standard deviation over networks, of the GP"}
+    if record.foreign:
+        absent |= {"width n, depth d", "critical learning rate", "active units"}
+        absent |= {"condition number", "NNGP"}
     if not record.config["kernel.probes"]:
         absent |= {"probes", "kernel drift", "alignment", "active units"}
     return [(term, text) for term, text in _TERMS if term not in absent]

@@ -23,17 +23,29 @@ def render(record: Record, drawings: Sequence[Drawing]) -> str:
       record: the run.
       drawings: its figures, in their order.
     """
-    changed, found = tables.changed_settings(record), record.environment
-    short, full = tables.command(record), tables.command(record, every=True)
+    found = record.environment
+    if record.foreign:
+        settings = sections.all_settings(record.config)
+        again = _AGAIN
+    else:
+        settings = sections.settings(tables.changed_settings(record), record.config)
+        short, full = tables.command(record), tables.command(record, every=True)
+        again = sections.again(short, full, found)
     parts = [
         ("result", "Result", _result(record)),
-        ("settings", "Settings", sections.settings(changed, record.config)),
+        ("settings", "Settings", settings),
         ("figures", "Figures", figures(drawings)),
         ("words", "What the words and numbers mean", definitions(glossary(record))),
         ("environment", "Where it ran", sections.environment(found)),
-        ("reproduce", "How to run it again", sections.again(short, full, found)),
+        ("reproduce", "How to run it again", again),
     ]
     return document(record.in_one_line, _head(record), parts)
+
+
+_AGAIN = (
+    "<p>Call <code>testbed.compare</code> with the network, the data and these "
+    "settings: they are not in this folder.</p>"
+)
 
 
 def _head(record: Record) -> str:
@@ -68,12 +80,10 @@ def _result(record: Record) -> str:
         '<p class="note">infinite is the mean prediction of the infinite network, not '
         "one network drawn from it.</p>"
         if record.has_infinite
-        else '<p class="note">There is no infinite network: no kernel describes '
-        "adam's steps.</p>"
+        else '<p class="note">There is no infinite network: '
+        f"{escape(record.why_no_infinite)}.</p>"
     )
-    divergence = table(
-        tables.final_divergence(record), ("", "training set", "test set")
-    )
+    divergence = table(tables.final_divergence(record), ("", *record.splits.values()))
     kernel = table(tables.final_kernel(record), title="tangent kernel on the probes")
     kernel = kernel if record.config["kernel.probes"] else ""
     return losses + note + divergence + kernel + table(tables.circumstances(record))

@@ -54,7 +54,7 @@ def kernel(record: Record) -> toolkit.Drawing:
     ax.set(title="Alignment with the targets", ylabel="from 0 (none) to 1")
     ntk, y = record.limits.get("ntk"), record.limits.get("y/train")
     if ntk is not None and y is not None:
-        half = len(ntk) // 2
+        half = len(ntk) // len(record.splits)
         level = float(alignment(ntk[:half, :half], y[:half]))
         _limit_line(ax, level)
 
@@ -99,7 +99,7 @@ def spectrum(record: Record) -> toolkit.Drawing:
         axes[0].plot(index, toolkit.positive(reference), **kind)
         axes[1].axhline(1, **kind)
     else:
-        toolkit.nothing(axes[1], "limits.npz is missing")
+        toolkit.nothing(axes[1], record.why_no_infinite or "limits.npz is missing")
     axes[0].set_title("Eigenvalues")
     axes[1].set_title("In units of the infinite network's")
     for ax in axes:
@@ -107,7 +107,8 @@ def spectrum(record: Record) -> toolkit.Drawing:
         ax.set_xlim(1 / 1.15, len(index) * 1.15)
         toolkit.log_axis(ax.xaxis)
         ax.set_xlabel("index, largest first")
-        ax.legend(loc="best")
+        if ax.get_legend_handles_labels()[0]:
+            ax.legend(loc="best")
     return toolkit.Drawing(name, title, captions.spectrum(record), figure)
 
 

@@ -19,6 +19,9 @@ GROUPS = {"input": "#E69F00", "blocks": style.FINITE, "head": "#CC79A7"}
 
 def layers(record: Record) -> toolkit.Drawing:
     """Log-norm, active fraction and gradient norm of every layer, start and end."""
+    if record.foreign:
+        reason = "The layers of a network that is not ours are not known."
+        return toolkit.Drawing("layers", "Layer by layer", reason)
     figure, (axes,) = toolkit.blank(1, 3, 4.2, record.in_one_line)
     found = initial_law(record)
     law = None if isinstance(found, NoLaw) else found
@@ -63,7 +66,8 @@ def movement(record: Record) -> toolkit.Drawing:
     lines = ("-", (0, (5, 2)), (0, (1, 1)))
     for i, group in enumerate(groups):
         values = toolkit.positive(record.metrics[prefix + group][later])
-        kind = {"color": GROUPS.get(group, style.FAINT), "linestyle": lines[i % 3]}
+        color = GROUPS.get(group, f"C{i % 10}" if record.foreign else style.FAINT)
+        kind = {"color": color, "linestyle": lines[i % 3]}
         axis.networks(ax, values, label=group, **kind)
     toolkit.log_y(ax)
     axis.finish(ax)

@@ -5,7 +5,7 @@ from matplotlib.axes import Axes
 
 from testbed.divergence import Departure
 from testbed.reports import captions, toolkit
-from testbed.reports.departures import SPLITS, departure_words, departures
+from testbed.reports.departures import departure_words, departures
 from testbed.reports.record import Record, extent
 from testbed.reports.time_axis import TimeAxis
 from testbed.reports.toolkit import style
@@ -21,7 +21,7 @@ def losses(record: Record) -> toolkit.Drawing:
     axis = TimeAxis(record.times)
     expected = expected_losses(record)
     for row, measure in enumerate(("loss", "accuracy")[:rows]):
-        for ax, split in zip(axes[row], SPLITS, strict=True):
+        for ax, split in zip(axes[row], record.splits, strict=True):
             for who, kind in style.PREDICTORS.items():
                 values = record.metrics.get(f"{who}/{measure}/{split}")
                 if values is None:
@@ -37,14 +37,14 @@ def losses(record: Record) -> toolkit.Drawing:
             if split == "test" and level is not None:
                 label = "infinite, exact NNGP regression"
                 ax.axhline(level, color=style.FAINT, lw=1.0, ls="-.", label=label)
-            ax.set_title(f"{measure.capitalize()}, {SPLITS[split]}")
+            ax.set_title(f"{measure.capitalize()}, {record.splits[split]}")
             axis.finish(ax, label=row == rows - 1)
     axes[0, 0].set_ylabel(_loss_unit(record))
     if rows > 1:
         axes[1, 0].set_ylabel("share classified right")
     most = _divergence_limit(record)
     toolkit.log_y(*axes[0], top=most)
-    toolkit.legend_below(figure, axes[0, 1])
+    toolkit.legend_below(figure, axes[0, -1])
     caption = captions.losses(record, expected is not None, most is not None)
     return toolkit.Drawing("losses", "Loss while training", caption, figure)
 
@@ -60,7 +60,7 @@ def distances(record: Record) -> toolkit.Drawing:
     figure, axes = _panels(record, rows, 1.2 + 2.9 * rows)
     axis = TimeAxis(record.times[later])
     for row in range(rows):
-        for ax, split in zip(axes[row], SPLITS, strict=True):
+        for ax, split in zip(axes[row], record.splits, strict=True):
             for (one, other), kind in style.PAIRS.items():
                 if (other == "infinite") != (row == 1):
                     continue
@@ -75,7 +75,7 @@ def distances(record: Record) -> toolkit.Drawing:
             if row == 0:
                 _mark_departures(ax, record, split)
             else:
-                ax.set_title(f"To the infinite network's mean, {SPLITS[split]}")
+                ax.set_title(f"To the infinite network's mean, {record.splits[split]}")
             axis.finish(ax, label=row == rows - 1)
         axes[row, 0].set_ylabel("relative distance")
         toolkit.log_y(*axes[row])
@@ -90,7 +90,10 @@ def ensemble(record: Record) -> toolkit.Drawing:
         title += " against the Gaussian process"
     y = record.limits.get("y/test")
     if y is None or record.at(0, "finite/outputs/test") is None:
-        return toolkit.Drawing(name, title, "The recorded arrays are missing.")
+        missing = "The recorded arrays are missing."
+        if "test" not in record.splits:
+            missing = "There is no test set."
+        return toolkit.Drawing(name, title, missing)
     picked = _examples(record)
     lines = -(-len(picked) // 3)
     figure, axes = toolkit.blank(
@@ -147,7 +150,7 @@ def expected_losses(record: Record) -> dict[str, np.ndarray] | None:
     where there is no such law or it has no spread.
     """
     found = {}
-    for split in SPLITS:
+    for split in record.splits:
         variance = record.over_time(f"infinite/variance/{split}")
         y = record.limits.get(f"y/{split}")
         if record.config["train.loss"] != "mse" or variance is None or y is None:
@@ -162,7 +165,8 @@ def expected_losses(record: Record) -> dict[str, np.ndarray] | None:
 def _panels(record: Record, rows: int, height: float):
     """A column each split, over one axis of time."""
     note = record.in_one_line
-    return toolkit.blank(rows, len(SPLITS), height, note, sharex=True, sharey="row")
+    columns = len(record.splits)
+    return toolkit.blank(rows, columns, height, note, sharex=True, sharey="row")
 
 
 def _mark_departures(ax: Axes, record: Record, split: str) -> None:
@@ -180,7 +184,7 @@ def _mark_departures(ax: Axes, record: Record, split: str) -> None:
     if np.isfinite(median):
         ax.axvline(median, color=style.INK, lw=0.8, ls=":")
     words = departure_words(record, split)
-    ax.set_title(f"To the own linearization, {SPLITS[split]}:\n{words}")
+    ax.set_title(f"To the own linearization, {record.splits[split]}:\n{words}")
 
 
 def _divergence_limit(record: Record) -> float | None:

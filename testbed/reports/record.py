@@ -4,7 +4,7 @@ import contextlib
 import dataclasses
 import zipfile
 import zlib
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -17,6 +17,9 @@ from testbed.runs.parsing import Damaged
 from testbed.runs.stored import check_sizes
 
 _MEND = "continue it with --run.resume, which records again what is damaged"
+
+
+SPLITS = {"train": "training set", "test": "test set"}
 
 
 @dataclasses.dataclass(frozen=True, eq=False)
@@ -59,21 +62,46 @@ class Record:
         return "infinite/loss/train" in self.metrics
 
     @property
+    def foreign(self) -> bool:
+        """Whether the network is the user's own: nothing is known but what it does."""
+        return "network.name" in self.config
+
+    @property
+    def why_no_infinite(self) -> str:
+        """Why the infinite network was not followed, or ""."""
+        if self.has_infinite:
+            return ""
+        if self.foreign and self.config["train.optimizer"] != "adam":
+            return "no kernel_fn was given"
+        return "no kernel describes adam's steps"
+
+    @property
+    def splits(self) -> dict[str, str]:
+        """The splits that there are, by what they are called."""
+        there = lambda split: f"finite/loss/{split}" in self.metrics
+        return {split: name for split, name in SPLITS.items() if there(split)}
+
+    @property
     def has_labels(self) -> bool:
         """Whether the examples have classes."""
-        return "labels/test" in self.limits
+        return "labels/train" in self.limits
 
     @property
     def in_one_line(self) -> str:
         """The run in one line."""
         c = self.config
+        trained = f"{c['train.optimizer']}, {c['train.loss']}"
         networks = f"{self.seeds} networks" if self.seeds > 1 else "1 network"
+        if self.foreign:
+            return (
+                f"{c['network.name']}, {c['network.parameters']} parameters, "
+                f"{networks}; {c['data.train_size']} training examples; {trained}"
+            )
         ratio = c["model.depth"] / c["model.width"]
         return (
             f"{c['model.kind']}, width {c['model.width']}, depth {c['model.depth']} "
             f"(d/n = {ratio:.3g}), {networks}; {c['data.name']}, "
-            f"{c['data.train_size']} training examples; {c['train.optimizer']}, "
-            f"{c['train.loss']}"
+            f"{c['data.train_size']} training examples; {trained}"
         )
 
     def at(self, index: int, key: str, rows: Any = ...) -> np.ndarray | None:
@@ -157,12 +185,7 @@ def _load(folder: RunFolder) -> Record:
     if "limits.npz" in known or (path / "limits.npz").exists():
         _check(folder, "limits.npz")
         limits = folder.read_arrays("limits.npz")
-    names = dict.fromkeys(name for row in rows for name in row)
-    metrics = {
-        name: _column([row.get(name) for row in rows])
-        for name in names
-        if name not in ("step", "t")
-    }
+    metrics = in_columns(rows)
     try:
         steps = np.array([row["step"] for row in rows], np.int64)
         times = np.array([row["t"] for row in rows], np.float64)
@@ -185,6 +208,16 @@ def _check(folder: RunFolder, name: str) -> None:
         folder.records.check(folder.path, name)
     except FileNotFoundError:
         raise Damaged(folder.path / name, "it is missing") from None
+
+
+def in_columns(rows: Sequence[Mapping[str, Any]]) -> dict[str, np.ndarray]:
+    """{metric: (T, E)} of rows of metrics.jsonl; (T, 1) of one number, nan of null."""
+    names = dict.fromkeys(name for row in rows for name in row)
+    return {
+        name: _column([row.get(name) for row in rows])
+        for name in names
+        if name not in ("step", "t")
+    }
 
 
 def extent(values: np.ndarray) -> tuple[np.ndarray, np.ndarray, np.ndarray]:

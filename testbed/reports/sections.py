@@ -19,8 +19,12 @@ def settings(changed: Mapping[str, Any], everything: Mapping[str, Any]) -> str:
     first = "<p>All settings are the defaults.</p>"
     if rows:
         first = table(rows, title="settings that differ from the defaults")
-    every = table([(name, in_words(value)) for name, value in everything.items()])
-    return first + folded("all settings", every)
+    return first + folded("all settings", all_settings(everything))
+
+
+def all_settings(everything: Mapping[str, Any]) -> str:
+    """A table of {dotted name: value}."""
+    return table([(name, in_words(value)) for name, value in everything.items()])
 
 
 def environment(found: Mapping[str, Any]) -> str:

@@ -8,7 +8,7 @@ import numpy as np
 from testbed.config import DEFAULT_DEPTH, Config
 from testbed.divergence import Departure
 from testbed.reports import sections
-from testbed.reports.departures import SPLITS, departures
+from testbed.reports.departures import departures
 from testbed.reports.record import Record, extent
 from testbed.settings import changed, fitting, flatten, override
 
@@ -24,7 +24,7 @@ def predictors(record: Record) -> list[str]:
 def final_losses(record: Record) -> list[Row]:
     """(what, and its value for each predictor) at the last recorded time."""
     rows = []
-    for split in SPLITS:
+    for split in record.splits:
         for measure, form in (("loss", ".4g"), ("accuracy", ".1%")):
             names = [f"{who}/{measure}/{split}" for who in predictors(record)]
             rows.append((f"{split} {measure}", *_cells(record, names, form)))
@@ -42,17 +42,19 @@ def final_divergence(record: Record) -> list[Row]:
             "distance/linearized_infinite/{}",
         ),
     ):
-        names = [name.format(split) + "/relative" for split in SPLITS]
+        names = [name.format(split) + "/relative" for split in record.splits]
         rows.append((title, *_cells(record, names, ".3g")))
     for title, name in (
         ("standard deviation over networks", "ensemble/spread"),
         ("standard deviation of the GP", "infinite/spread"),
         ("variance over networks / variance of the GP", "ensemble/variance_ratio"),
     ):
-        names = [f"{name}/{split}" for split in SPLITS]
+        names = [f"{name}/{split}" for split in record.splits]
         rows.append((title, *_cells(record, names, ".3g")))
     tolerance = record.config["measure.tolerance"]
-    times = [str(Departure.of_seeds(departures(record, split))) for split in SPLITS]
+    times = [
+        str(Departure.of_seeds(departures(record, split))) for split in record.splits
+    ]
     rows.append((f"departure time at tolerance {tolerance:g}", *times))
     return _filled(rows)
 
@@ -79,15 +81,9 @@ def circumstances(record: Record) -> list[Row]:
         ("recorded times", f"{last + 1}"),
     ]
     if s:
-        by_critical = s["lr"] / s["critical_lr"]
-        rows += [
-            ("learning rate", f"{s['lr']:.4g} ({by_critical:.3g} × critical)"),
-            ("critical learning rate", f"{s['critical_lr']:.4g}"),
-            ("stability bound of the infinite network", f"{s['stability_bound']:.4g}"),
-            ("condition number of Θ_∞", _number(s["condition_number"], ".3g")),
-            ("examples", f"{s['train_size']} training, {s['test_size']} test"),
-            ("data checksum", s["data_checksum"]),
-        ]
+        rows += _rates(s)
+        rows.append(("examples", f"{s['train_size']} training, {s['test_size']} test"))
+        rows += [(k.replace("_", " "), s[k]) for k in ("data_checksum",) if k in s]
         posterior = s.get("nngp_posterior") or {}
         named = [f"{k} {_number(v, '.4g')}" for k, v in posterior.items()]
         if named:
@@ -97,6 +93,23 @@ def circumstances(record: Record) -> list[Row]:
         if named:
             rows.append(("time taken", ", ".join(named)))
     return rows
+
+
+def _rates(s: dict[str, Any]) -> list[Row]:
+    """Of the learning rate; a foreign network has no critical rate but its own."""
+    if "critical_lr" not in s:
+        bound = s["own_stability_bound"]
+        return [
+            ("learning rate", f"{s['lr']:.4g} ({s['lr'] / bound:.3g} × the bound)"),
+            ("stability bound of the stiffest network's kernel", f"{bound:.4g}"),
+        ]
+    by_critical = s["lr"] / s["critical_lr"]
+    return [
+        ("learning rate", f"{s['lr']:.4g} ({by_critical:.3g} × critical)"),
+        ("critical learning rate", f"{s['critical_lr']:.4g}"),
+        ("stability bound of the infinite network", f"{s['stability_bound']:.4g}"),
+        ("condition number of Θ_∞", _number(s["condition_number"], ".3g")),
+    ]
 
 
 def changed_settings(record: Record) -> dict[str, Any]:

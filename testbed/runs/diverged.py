@@ -6,7 +6,7 @@ is observed of the two stops being finite.  From then on it is measured no more.
 
 import warnings
 from collections.abc import Callable, Mapping, Sequence
-from typing import Any
+from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
@@ -18,18 +18,40 @@ from testbed.errors import NotFinite
 TRAINED = ("finite", "linearized")
 
 
+class Remedies(NamedTuple):
+    """What to do about numbers that are not finite.
+
+    Attributes:
+      at_start: at initialization.
+      later: in training.
+    """
+
+    at_start: str
+    later: str
+
+
+_ANY = Remedies("see to its parameters and inputs", "lower the learning rate")
+
+
 class Diverged:
     """Which networks of an ensemble are still finite.
 
     Args:
       seeds: how many networks there are.
       rows: what was recorded before, where a run is resumed.
+      remedies: what messages advise.
 
     Attributes:
       alive: which are finite, (E,).
     """
 
-    def __init__(self, seeds: int, rows: Sequence[Mapping[str, Any]] = ()):
+    def __init__(
+        self,
+        seeds: int,
+        rows: Sequence[Mapping[str, Any]] = (),
+        remedies: Remedies = _ANY,
+    ):
+        self._remedies = remedies
         self.alive = np.full(seeds, True)
         if rows:
             losses = np.array(rows[-1]["finite/loss/train"], np.float64)
@@ -59,11 +81,11 @@ class Diverged:
                 name = f"{who}/{key}"
                 if who not in TRAINED:
                     if not np.isfinite(value).all():
-                        raise _not_finite(name, step, t, [])
+                        raise self._not_finite(name, step, t, [])
                     continue
                 finite = np.isfinite(value.reshape(len(value), -1)).all(1)
                 if step == 0 and not finite.all():
-                    raise _not_finite(name, step, t, np.flatnonzero(~finite))
+                    raise self._not_finite(name, step, t, np.flatnonzero(~finite))
                 for seed in map(int, np.flatnonzero(~finite & self.alive)):
                     self._lose(seed, name, step, t)
 
@@ -114,23 +136,13 @@ class Diverged:
     def _lose(self, seed: int, name: str, step: int, t: float) -> None:
         self.alive[seed] = False
         lost = np.flatnonzero(~self.alive)
-        error = _not_finite(f"{name} of seed {seed}", step, t, lost)
+        error = self._not_finite(f"{name} of seed {seed}", step, t, lost)
         if not self.alive.any():
             raise error
         left = f"{self.alive.sum()} of {len(self.alive)} networks go on"
         warnings.warn(f"{error}; {left}", stacklevel=3)
 
-
-def _not_finite(name: str, step: int, t: float, seeds: Any) -> NotFinite:
-    remedy = "lower train.lr or train.lr_fraction"
-    if step == 0:
-        remedy = (
-            "the network over- or underflows float32 at initialization: bring "
-            "alpha^2 + lam^2 nearer to 1, use model.branch=depth_scaled, or lower "
-            "model.depth"
-        )
-    message = (
-        f"{name} is not finite at step {step}, t = {t:.4g}; {remedy}; everything "
-        "recorded before is kept"
-    )
-    return NotFinite(message, map(int, seeds), t)
+    def _not_finite(self, name: str, step: int, t: float, seeds: Any) -> NotFinite:
+        remedy = self._remedies.later if step else self._remedies.at_start
+        message = f"{name} is not finite at step {step}, t = {t:.4g}; {remedy}"
+        return NotFinite(message, map(int, seeds), t)

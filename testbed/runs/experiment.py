@@ -18,6 +18,7 @@ from testbed.dynamics.clock import (
     stability_bound,
 )
 from testbed.dynamics.infinite import LimitKernels, gp_posterior
+from testbed.dynamics.linen import linen_network
 from testbed.dynamics.problem import Problem
 from testbed.errors import RunError, UserError
 from testbed.families import family
@@ -86,8 +87,11 @@ def prepare(config: Config, say: Callable[[str], None]) -> Experiment:
     }
     schedule = batch_schedule(keys["batches"], clock.steps, n, config.train.batch_size)
     t = config.train
+    network = linen_network(net, x_train, t.trained)
     problem = Problem(
-        net=net,
+        init=network.init,
+        apply=network.apply,
+        layers=network.layers,
         x_train=x_train,
         y_train=dataset.y_train,
         x_test=x_test,
@@ -98,7 +102,6 @@ def prepare(config: Config, say: Callable[[str], None]) -> Experiment:
         optimizer=t.optimizer,
         schedule=schedule,
         center=t.center,
-        trained=t.trained,
         seed_axis=config.run.seed_axis,
         precision=t.precision,
     )

@@ -1,6 +1,5 @@
-"""The loop: advance, observe, measure, record, and keep what is needed to resume."""
+"""Records what is followed in a run's folder, with what is needed to resume."""
 
-import time
 import warnings
 from functools import partial
 from typing import Any
@@ -9,20 +8,24 @@ import jax
 import numpy as np
 
 from testbed.config import Config
-from testbed.divergence import movement
-from testbed.divergence.table import divergence_row
-from testbed.dynamics import Linearized
+from testbed.runs import moments
 from testbed.runs.checkpoints import Checkpoints
 from testbed.runs.console import Console
 from testbed.runs.digests import RECORDED_WITHOUT, ROWS, Records
-from testbed.runs.diverged import TRAINED, Diverged
+from testbed.runs.diverged import Remedies
 from testbed.runs.experiment import Experiment
 from testbed.runs.folder import RunFolder, arrays_name
+from testbed.runs.moments import Course, Past
 from testbed.runs.parsing import Damaged
 from testbed.runs.tracker import Tracker
 
-_MOVEMENT = jax.jit(jax.vmap(movement))
-STRETCH_SECONDS = 1.0  # of training between two looks at the clock
+_KEPT = "everything recorded before is kept"
+_REMEDIES = Remedies(
+    at_start="the network over- or underflows float32 at initialization: bring "
+    "alpha^2 + lam^2 nearer to 1, use model.branch=depth_scaled, or lower model.depth; "
+    + _KEPT,
+    later=f"lower train.lr or train.lr_fraction; {_KEPT}",
+)
 
 
 def follow(
@@ -38,9 +41,12 @@ def follow(
       NotFinite: no network is finite any more.
       RunError: a disk that is full.
     """
-    predictors, clock = experiment.predictors, experiment.clock
-    states: dict[str, Any] = {name: p.start() for name, p in predictors.items()}
-    initial = states["finite"]["value"]
+    clock = experiment.clock
+    kernels = _kernels_at(config, clock.recorded)
+    course = Course(
+        experiment.predictors, clock, experiment.targets, kernels, _REMEDIES
+    )
+    states = moments.start(course)
     seconds = config.run.checkpoint_seconds
     checkpoints = Checkpoints(folder.checkpoints, seconds, folder.records)
     position = -1
@@ -49,57 +55,25 @@ def follow(
         console.say(f"resuming at step {max(position, 0)}")
     console.say("compiling")
     if position < 0:
-        _warn_of_instability(config, experiment)
+        moments.warn_of_instability(course, "train.lr")
     rows = folder.forget_after(position)
     for row in rows:
         tracker.log(row, again=True)
-    due = [step for step in clock.recorded if step > position]
-    first, previous = _remembered(folder, clock, rows)
-    position = max(position, 0)
-    stretch, networks = _Stretch(), Diverged(config.train.seeds, rows)
-    with console.progress(clock.steps, position) as progress:
-        for step in due:
-            while position < step:
-                stop = min(step, position + stretch.steps)
-                with stretch:
-                    for name, predictor in predictors.items():
-                        states[name] = predictor.advance(states[name], position, stop)
-                    jax.block_until_ready(states)
-                stretch.took(stop - position)
-                position = stop
-                progress(position)
-                networks.check_losses(states, clock)
-                if position < step:
-                    folder.check_there()
-                    checkpoints.save_if_due(position, states)
-            kernels = _kernels_wanted(config, clock.recorded, step)
-            params = networks.observable(states["finite"]["value"], initial)
-            finite = {**states["finite"], "value": params}
-            seen = {
-                name: p.observe(
-                    finite if name == "finite" else states[name], step, kernels
-                )
-                for name, p in predictors.items()
-            }
-            t = clock.time(step)
-            networks.check_seen(seen, step, t)
-            seen = networks.blank(seen)
-            first = first or seen
-            row = {"step": step, "t": t}
-            before, kernel = previous or (None, None)
-            measure = partial(_measure, experiment, seen, first, before, t)
-            trained = [{who: obs[who] for who in TRAINED} for obs in (seen, first)]
-            moved = _MOVEMENT(params, initial)
-            row |= networks.row(measure, *trained, kernel, moved)
-            if "kernel" in seen["finite"]:
-                previous = (t, seen["finite"]["kernel"])
-            folder.write_arrays(arrays_name(step), _flat(seen))
-            folder.append_row(row)
-            tracker.log(row)
-            if step == clock.steps:  # kept, so that the run can be made longer
-                checkpoints.save(step, states)
+    past = Past(position, rows, *_remembered(folder, clock, rows))
+
+    def between(step: int, states: Any) -> None:
+        folder.check_there()
+        checkpoints.save_if_due(step, states)
+
+    with console.progress(clock.steps, max(position, 0)) as progress:
+        for now in moments.moments(course, states, past, progress, between):
+            folder.write_arrays(arrays_name(now.step), flat(now.seen))
+            folder.append_row(now.row)
+            tracker.log(now.row)
+            if now.step == clock.steps:  # kept, so that the run can be made longer
+                checkpoints.save(now.step, now.states)
             else:
-                checkpoints.save_if_due(step, states)
+                checkpoints.save_if_due(now.step, now.states)
     checkpoints.close()
 
 
@@ -154,30 +128,9 @@ def _check_rows(reader: RunFolder, past: list[int]) -> None:
         raise Damaged(reader.path / ROWS, "not every recorded time is in it")
 
 
-class _Stretch:
-    """How many steps to take between two looks at the clock."""
-
-    def __init__(self):
-        self.steps, self._seconds, self._warm = 1, 0.0, False
-
-    def __enter__(self):
-        self._begin = time.perf_counter()
-
-    def __exit__(self, *exception):
-        self._seconds = time.perf_counter() - self._begin
-
-    def took(self, steps: int) -> None:
-        """Aims at a second a stretch; the first one compiles and does not count."""
-        if self._warm:
-            pace = self._seconds / steps
-            self.steps = max(1, min(4 * self.steps, int(STRETCH_SECONDS / pace)))
-        self._warm = True
-
-
-def _kernels_wanted(config: Config, recorded: tuple[int, ...], step: int) -> bool:
-    index = recorded.index(step)
+def _kernels_at(config: Config, recorded: tuple[int, ...]) -> frozenset[int]:
     ends = (*config.measure.earlier_steps, recorded[-1])
-    return index % config.kernel.every == 0 or step in ends
+    return frozenset((*recorded[:: config.kernel.every], *ends))
 
 
 def _remembered(folder: RunFolder, clock, rows):
@@ -192,7 +145,8 @@ def _remembered(folder: RunFolder, clock, rows):
     return first, None
 
 
-def _flat(seen) -> dict[str, np.ndarray]:
+def flat(seen) -> dict[str, np.ndarray]:
+    """Observations of all predictors by "who/what", as an arrays file has them."""
     return {f"{who}/{k}": v for who, obs in seen.items() for k, v in obs.items()}
 
 
@@ -202,35 +156,3 @@ def _unflat(arrays) -> dict[str, dict[str, np.ndarray]]:
         who, key = name.split("/", 1)
         seen.setdefault(who, {})[key] = value
     return seen
-
-
-def _measure(experiment, seen, first, before, t, left, start, kernel, moved):
-    """A row of the divergence table, and how far parameters are from where they began.
-
-    `seen` and `first` are of all predictors, at t and at 0; `left` and `start` of the
-    networks that are left, as are `kernel`, measured last at the time `before`, and
-    `moved`.
-    """
-    previous = None if before is None else (before, kernel)
-    row = divergence_row(
-        experiment.targets, {**seen, **left}, {**first, **start}, previous, t
-    )
-    return row | {f"parameters/movement/{k}": np.asarray(v) for k, v in moved.items()}
-
-
-def _warn_of_instability(config: Config, experiment: Experiment) -> None:
-    """Warns if a network's own kernel is too stiff for the learning rate."""
-    clock, t = experiment.clock, config.train
-    if t.loss != "mse" or t.optimizer == "adam":
-        return
-    linearized = experiment.predictors["linearized"]
-    assert isinstance(linearized, Linearized)
-    bounds = 2 * (1 + clock.momentum) * clock.n_train / linearized.stiffness()
-    stiff = np.flatnonzero(bounds < clock.lr)
-    if stiff.size:
-        warnings.warn(
-            f"train.lr={clock.lr:.4g} is above the stability bound {bounds.min():.4g} "
-            f"of the linearization of seed {', '.join(map(str, stiff))}: expect it to "
-            "diverge; lower train.lr or train.lr_fraction",
-            stacklevel=2,
-        )

@@ -166,7 +166,9 @@ def newest(root: Path, config: Any) -> Path | None:
 
 def check_sizes(path: Path, flat: Mapping[str, Any]) -> None:
     """Raises `Damaged` for a config whose sizes are none: nothing could be drawn."""
-    for name in ("model.width", "model.depth", "train.seeds", "samples"):
+    ours = "network.name" not in flat  # a comparison's network has no such sizes
+    sizes = ("model.width", "model.depth") if ours else ()
+    for name in (*sizes, "train.seeds", "samples"):
         least = 3 if name == "samples" else 1
         value = flat.get(name, least)
         whole = isinstance(value, int) and not isinstance(value, bool)

@@ -28,8 +28,6 @@ def summarize(
     """
     m, system = config.model, experiment.limit.system
     summary: dict[str, Any] = {
-        "status": "failed" if failure else "done",
-        "error": str(failure) if failure else None,
         "width": m.width,
         "depth": m.depth,
         "depth_over_width": (m.depth or 0) / m.width,
@@ -40,20 +38,46 @@ def summarize(
         "critical_lr": experiment.critical_lr,
         "stability_bound": experiment.lr_bound,
         "condition_number": system.condition,
-        "tolerance": config.measure.tolerance,
         "nngp_posterior": _posterior(experiment),
+    }
+    ratio = f"{summary['depth_over_width']:.3g}"
+    who = f"{m.kind}, width {m.width}, depth {m.depth} (d/n = {ratio})"
+    summary |= outcome(rows, who, config.train.seeds, config.measure.tolerance, failure)
+    if rows and config.measure.target is not None:
+        summary["target_miss"] = target_miss(summary, config.measure.target)
+    return summary
+
+
+def outcome(
+    rows: Sequence[dict[str, Any]],
+    who: str,
+    seeds: int,
+    tolerance: float,
+    failure: Exception | None = None,
+) -> dict[str, Any]:
+    """What any run comes to: ``departure``, ``final``, ``diverged``, ``reading``.
+
+    Args:
+      rows: of the divergence table.
+      who: the networks, in words.
+      seeds: how many.
+      tolerance: relative distance at which a network has left its kernel.
+      failure: what ended the run.
+    """
+    found: dict[str, Any] = {
+        "status": "failed" if failure else "done",
+        "error": str(failure) if failure else None,
+        "tolerance": tolerance,
     }
     lost = diverged(rows, failure)
     if lost["seeds"]:
-        summary["diverged"] = lost
+        found["diverged"] = lost
     if rows:
-        tolerance = config.measure.tolerance
-        summary["departure"] = {s: departure(rows, s, tolerance) for s in SPLITS}
-        summary["final"] = {k: median(v) for k, v in rows[-1].items()}
-        summary["reading"] = reading(config, summary)
-        if config.measure.target is not None:
-            summary["target_miss"] = target_miss(summary, config.measure.target)
-    return summary
+        splits = [s for s in SPLITS if f"finite/loss/{s}" in rows[0]]
+        found["departure"] = {s: departure(rows, s, tolerance) for s in splits}
+        found["final"] = {k: median(v) for k, v in rows[-1].items()}
+        found["reading"] = reading(who, seeds, found)
+    return found
 
 
 def diverged(
@@ -114,24 +138,21 @@ def median(value: Any) -> float:
     return float(np.median(known)) if known.size else math.nan
 
 
-def reading(config: Config, summary: dict[str, Any]) -> str:
+def reading(who: str, seeds: int, summary: dict[str, Any]) -> str:
     """The result in one sentence."""
-    said = _reading(config, summary)
+    said = _reading(who, summary)
     if "diverged" in summary and summary["status"] == "done":
         lost = len(summary["diverged"]["seeds"])
-        of = config.train.seeds
-        said = f"{said[:-1]}; left out: {lost} of {of} networks, which diverged."
+        said = f"{said[:-1]}; left out: {lost} of {seeds} networks, which diverged."
     return said
 
 
-def _reading(config: Config, summary: dict[str, Any]) -> str:
-    m = config.model
-    d = summary["departure"]["test"]
-    ratio = f"{summary['depth_over_width']:.3g}"
-    who = f"{m.kind}, width {m.width}, depth {m.depth} (d/n = {ratio})"
+def _reading(who: str, summary: dict[str, Any]) -> str:
+    *_, split = summary["departure"]  # test, if there is one
+    d = summary["departure"][split]
     last = summary["final"]["t"]
     percent = f"{summary['tolerance']:.0%}"
-    relative = summary["final"]["distance/finite_linearized/test/relative"]
+    relative = summary["final"][f"distance/finite_linearized/{split}/relative"]
     if not d["of"]:
         return f"{who}: nothing can be said; the outputs did not move measurably."
     if not d["departed"]:

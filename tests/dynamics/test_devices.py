@@ -10,13 +10,16 @@ import jax, numpy as np
 from models import BalancedResNet
 from testbed.dynamics import Clock, Finite, Linearized, trace
 from testbed.devices import seed_devices
+from testbed.dynamics.linen import linen_network
 from testbed.dynamics.problem import Problem
 
 x = np.asarray(jax.random.normal(jax.random.key(0), (12, 8)), np.float32)
 y = np.sign(x[:, :1])
 net = BalancedResNet(width=16, depth=3, out_features=1)
 clock = Clock(0.05, 8, (0, 3, 20))
-problem = Problem(net, x[:8], y[:8], x[8:], clock, jax.random.key(1), seeds=4)
+init, apply, layers = linen_network(net, x)
+key = jax.random.key(1)
+problem = Problem(init, apply, x[:8], y[:8], x[8:], clock, key, layers, seeds=4)
 assert len(seed_devices(4)) == len(jax.devices())
 assert len(seed_devices(3)) == min(3, len(jax.devices()))
 finite = Finite(problem, probes=2)

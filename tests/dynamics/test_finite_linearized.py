@@ -12,7 +12,9 @@ from testbed.dynamics import Clock, Finite, Infinite, Linearized, trace
 from testbed.dynamics.clock import batch_schedule, critical_rate
 from testbed.dynamics.infinite import LimitKernels
 from testbed.dynamics.linearized import LinearizedClosedForm
+from testbed.dynamics.linen import linen_network
 from testbed.dynamics.problem import Problem
+from testbed.dynamics.stiffness import stiffness
 from testbed.kernels import empirical_ntk, infinite_kernel
 
 pytestmark = pytest.mark.float64
@@ -26,8 +28,10 @@ def inputs(dtype):
     return np.asarray(x, dtype)
 
 
-def problem(net=None, *, fraction=0.4, steps=(0, 1, 4, 20), momentum=0.0, **options):
-    net = net or BalancedResNet(width=16, depth=3, out_features=C, dtype=jnp.float64)
+NET = BalancedResNet(width=16, depth=3, out_features=C, dtype=jnp.float64)
+
+
+def problem(net=NET, *, fraction=0.4, steps=(0, 1, 4, 20), momentum=0.0, **options):
     x = inputs(net.dtype)
     labels = np.arange(N) % C
     y = np.asarray(np.eye(C)[labels] - 1 / C, net.dtype)
@@ -36,7 +40,9 @@ def problem(net=None, *, fraction=0.4, steps=(0, 1, 4, 20), momentum=0.0, **opti
     lr = options.pop("lr", fraction * critical_rate(limit.system.values, N))
     clock = Clock(lr, N, steps, momentum=momentum)
     key = jax.random.key(7)
-    made = Problem(net, x[:N], y, x[N:], clock, key, **{"seeds": 2, **options})
+    init, apply, layers = linen_network(net, x, options.pop("trained", "all"))
+    options = {"seeds": 2, **options}
+    made = Problem(init, apply, x[:N], y, x[N:], clock, key, layers, **options)
     return made, limit
 
 
@@ -68,7 +74,7 @@ def test_ensemble_takes_the_steps_of_a_plain_optax_loop(loss, optimizer):
     @jax.jit
     def step(params, state, constant, x, y):
         def value(p):
-            f = made.net.apply({**constant, "params": p}, x)
+            f = NET.apply({**constant, "params": p}, x)
             if loss == "mse":
                 return jnp.sum((f - y) ** 2) / (2 * len(x))
             labels = jnp.argmax(y, -1)
@@ -86,7 +92,7 @@ def test_ensemble_takes_the_steps_of_a_plain_optax_loop(loss, optimizer):
             rows = np.arange(N) if made.schedule is None else made.schedule[i]
             x, y = made.x_train[rows], made.y_train[rows]
             params, state = step(params, state, constant, x, y)
-        f = jax.jit(made.net.apply)({**constant, "params": params}, made.x_test)
+        f = jax.jit(NET.apply)({**constant, "params": params}, made.x_test)
         # float64; adam divides by square roots of small gradients.
         np.testing.assert_allclose(seen["outputs/test"][-1, seed], f, atol=1e-9)
 
@@ -113,11 +119,11 @@ def test_stiffness_bounds_the_stable_rate():
     """
     made, _ = problem()
     finite = Finite(made)
-    found = Linearized(finite).stiffness(iterations=200)
+    found = stiffness(made, finite.initial, finite.constant, iterations=200)
     for seed in range(2):
         params = jax.tree.map(lambda a, s=seed: a[s], finite.initial)
         constant = jax.tree.map(lambda a, s=seed: a[s], finite.constant)
-        apply = lambda p, x, k=constant: made.net.apply({**k, "params": p}, x)
+        apply = lambda p, x, k=constant: NET.apply({**k, "params": p}, x)
         kernel = empirical_ntk(apply, params, made.x_train, trace_outputs=False)
         full = np.asarray(kernel).transpose(0, 2, 1, 3).reshape(N * C, N * C)
         np.testing.assert_allclose(found[seed], np.linalg.eigvalsh(full)[-1], rtol=1e-6)
@@ -229,10 +235,10 @@ def test_kernel_and_layers_are_those_of_the_network():
     for seed in range(2):
         params = jax.tree.map(lambda a, s=seed: a[s], finite.initial)
         constant = jax.tree.map(lambda a, s=seed: a[s], finite.constant)
-        apply = lambda p, x, k=constant: made.net.apply({**k, "params": p}, x)
+        apply = lambda p, x, k=constant: NET.apply({**k, "params": p}, x)
         kernel = empirical_ntk(apply, params, x)
         np.testing.assert_allclose(seen["kernel"][seed], kernel, rtol=1e-10)
-        layers = layer_statistics(made.net, {**constant, "params": params}, x)
+        layers = layer_statistics(NET, {**constant, "params": params}, x)
         np.testing.assert_allclose(
             seen["layers/squared_norm"][seed], layers["squared_norm"], rtol=1e-12
         )
@@ -241,9 +247,9 @@ def test_kernel_and_layers_are_those_of_the_network():
 
 def test_departure_needs_a_finite_width():
     """A narrow deep network passes the tolerance; a readout-only one never does."""
-    made, _ = problem(steps=(0, 1, 3, 10, 30, 100), fraction=1.0)
     for trained, departs in (("all", True), ("readout", False)):
-        finite = Finite(replace(made, trained=trained))
+        made, _ = problem(steps=(0, 1, 3, 10, 30, 100), fraction=1.0, trained=trained)
+        finite = Finite(made)
         f, g = trace(finite, made.clock), trace(Linearized(finite), made.clock)
         relative = relative_distance(
             f["outputs/test"], g["outputs/test"], g["outputs/test"][:1]

@@ -79,7 +79,9 @@ def test_the_settings_reach_the_network(kind):
     words += " --data.train_size=10 --data.test_size=10 --kernel.probes=2"
     config = validate(parse(words.split()))
     problem = prepare(config, lambda text: None).predictors["finite"].problem
-    net = problem.net
+    net = family(kind).network(config.model, 10)
+    filters = problem.networks()[0]["blocks"]
+    assert any(leaf.shape[-4:-2] == (5, 5) for leaf in jax.tree.leaves(filters))
     assert isinstance(net, ConvResNet)
     assert (net.filter_size, net.padding, net.strides) == (5, "CIRCULAR", (1, 2))
     assert (

@@ -17,7 +17,7 @@ from testbed.config import preset
 from testbed.errors import RunError, UserError
 from testbed.programs import train
 from testbed.reports import load_record
-from testbed.runs import follow, job
+from testbed.runs import job, moments
 from testbed.runs.console import Console
 from testbed.runs.digests import Damaged
 from testbed.runs.folder import RunFolder
@@ -249,7 +249,7 @@ def test_a_folder_moved_away_ends_the_run_in_one_line(
     whole, prepared, tmp_path, monkeypatch
 ):
     """Nothing is made at the old place; where it is now, the run goes on."""
-    real, count = follow.divergence_row, itertools.count()
+    real, count = moments.divergence_row, itertools.count()
     often = {"run.checkpoint_seconds": 0}
 
     def move(*args):
@@ -258,7 +258,7 @@ def test_a_folder_moved_away_ends_the_run_in_one_line(
         return real(*args)
 
     with monkeypatch.context() as patch:
-        patch.setattr(follow, "divergence_row", move)
+        patch.setattr(moments, "divergence_row", move)
         with pytest.raises(
             RunError, match="was moved or deleted during the run"
         ) as told:

@@ -7,7 +7,7 @@ from testbed.config import preset
 from testbed.divergence.distances import relative_distance
 from testbed.errors import NotFinite
 from testbed.programs import train
-from testbed.runs import follow
+from testbed.runs import moments
 from testbed.runs.console import Console
 from testbed.runs.diverged import Diverged
 from testbed.runs.folder import RunFolder, arrays_name
@@ -82,7 +82,7 @@ def test_before_they_diverged_networks_count(whole):
 
 def test_stopped_and_resumed_it_is_the_same_to_the_bit(whole, tmp_path, monkeypatch):
     """Stopped after networks were lost: the resumed run leaves out the same ones."""
-    measured, real = [], follow.divergence_row
+    measured, real = [], moments.divergence_row
 
     def stop(*args):
         measured.append(real(*args))
@@ -91,7 +91,7 @@ def test_stopped_and_resumed_it_is_the_same_to_the_bit(whole, tmp_path, monkeypa
         return measured[-1]
 
     with monkeypatch.context() as patch:
-        patch.setattr(follow, "divergence_row", stop)
+        patch.setattr(moments, "divergence_row", stop)
         with pytest.raises(KeyboardInterrupt):
             job(tmp_path / "run")
     assert len(measured[-1][RELATIVE]) < SEEDS  # some were lost before
