@@ -221,6 +221,9 @@ def stopped(monkeypatch, tmp_path):
     monkeypatch.setenv("SUBMITIT_LOG_LEVEL", "NOCONFIG")
     monkeypatch.setattr("testbed.runs.job._run_in", stop)
     monkeypatch.setattr("testbed.runs.simulation._run_in", stop)
+    # Else 60 processes look for a device; tests/cli/test_surroundings.py has them.
+    for command in ("run", "boundary_run"):
+        monkeypatch.setattr(f"testbed.sweeps.{command}.check_elsewhere", lambda: None)
     monkeypatch.setattr("testbed.sweeps.run._run_workers", lambda *args: None)
     monkeypatch.setattr("testbed.sweeps.run.finish", lambda *args: None)
     monkeypatch.setattr("testbed.sweeps.run.slurm.submit", lambda *args: [])
