@@ -18,7 +18,7 @@ import jax
 
 from testbed.bounds import check_bounds
 from testbed.dynamics.losses import LOSSES
-from testbed.errors import UserError, check_name
+from testbed.errors import NotFinite, UserError, check_name
 from testbed.numerics import is_traced
 from testbed.reports.compared import Comparison
 from testbed.runs import moments
@@ -120,7 +120,8 @@ def compare(
 
     Raises:
       UserError: an argument that cannot be honoured, told in one line before training.
-      NotFinite: no network, or linearization, was finite any more.
+      NotFinite: no network, or linearization, was finite any more; its `comparison`
+        holds what was recorded until then.
 
     Source: Lee et al. 2019, arXiv:1902.06720; the distance is docs/notation.md's.
 
@@ -154,12 +155,20 @@ def compare(
     )
     course = prepared.course
     moments.warn_of_instability(course, "lr", prepared.stiff)
-    seen = []
-    for now in moments.moments(course, moments.start(course), progress=_slow(steps)):
-        seen.append((now.row, now.seen))
-    seconds = time.perf_counter() - begun
-    name = _name(apply_fn, params_or_init)
-    return Comparison.of(name, prepared, options, seen, seconds)
+    name, seen = _name(apply_fn, params_or_init), []
+
+    def so_far(failure: Exception | None = None) -> Comparison:
+        seconds = time.perf_counter() - begun
+        return Comparison.of(name, prepared, options, seen, seconds, failure)
+
+    try:
+        start = moments.start(course)
+        for now in moments.moments(course, start, progress=_slow(steps)):
+            seen.append((now.row, now.seen))
+    except NotFinite as error:
+        error.comparison = so_far(error) if seen else None
+        raise
+    return so_far()
 
 
 def _check_numbers(**values: Any) -> None:

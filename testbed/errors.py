@@ -9,6 +9,7 @@ import math
 import reprlib
 from collections.abc import Iterable, Mapping
 from pathlib import PurePath
+from typing import Any
 
 MOST_SHOWN = 80
 """Characters of a value in a message."""
@@ -53,7 +54,12 @@ class NotFinite(RunError):
       message: of the error.
       seeds: the networks that diverged, or whose linearizations did.
       t: when that was seen.
+
+    Attributes:
+      comparison: what `testbed.compare` had recorded until then, where it was asked.
     """
+
+    comparison: Any = None
 
     def __init__(self, message: str, seeds: Iterable[int], t: float):
         super().__init__(message)

@@ -64,6 +64,7 @@ class Comparison:
         options: Options,
         seen: Sequence[tuple[dict[str, Any], Mapping[str, Observation]]],
         seconds: float,
+        failure: Exception | None = None,
     ) -> "Comparison":
         """From what was followed.
 
@@ -73,6 +74,7 @@ class Comparison:
           options: how.
           seen: a row and the observations of each recorded time.
           seconds: that it took.
+          failure: what ended it before its last step.
         """
         rows, clock, o = [row for row, _ in seen], prepared.course.clock, options
         y = prepared.course.targets.y
@@ -97,7 +99,7 @@ class Comparison:
             "kernel.probes": prepared.course.finite.probes,
         }
         who = f"{name}, {prepared.parameters} parameters"
-        summary = outcome(rows, who, o.seeds, o.tolerance) | {
+        summary = outcome(rows, who, o.seeds, o.tolerance, failure) | {
             "train_size": sizes["train"],
             "test_size": sizes["test"],
             "lr": clock.lr,

@@ -152,10 +152,13 @@ def test_a_mistake_is_one_line(given, options, told):
 
 
 def test_a_network_that_diverges_is_told():
-    """A warning beforehand, and the first step at which it is not finite."""
+    """A warning beforehand, the step at which it is not finite, and what was before."""
     with pytest.warns(UserWarning, match="lr=1000 is above the stability bound"):
-        with pytest.raises(NotFinite, match="not finite at step .*; lower lr"):
+        with pytest.raises(NotFinite, match="not finite at step .*; lower lr") as told:
             compare(F, init, X, Y, lr=1000.0, steps=200, times=2, probes=0)
+    kept = told.value.comparison
+    assert len(kept.table()) and kept.summary["status"] == "failed"
+    assert kept.summary["diverged"]["seeds"] == [0]
 
 
 def test_the_name_is_there_and_the_package_is_light():
