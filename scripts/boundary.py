@@ -13,7 +13,7 @@ from testbed.options import BoundaryOptions
 
 def main() -> None:
     """Reads the options and searches."""
-    with guarded("run again to go on"):
+    with guarded("rerun to resume"):
         options = read(BoundaryOptions, __doc__)
         from testbed.reports.boundary import write_boundary
         from testbed.sweeps.boundary_run import run

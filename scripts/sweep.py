@@ -13,7 +13,7 @@ from testbed.options import SweepOptions
 
 def main() -> None:
     """Reads the options and runs."""
-    with guarded("run again to go on"):
+    with guarded("rerun to resume"):
         options = read(SweepOptions, __doc__)
         from testbed.programs import PROGRAMS
         from testbed.sweeps.run import run

@@ -7,7 +7,7 @@ depth of a grid, tells from the mean of log(y / threshold), by its 99 % t interv
 which side of d* they are, asks for as many again while it cannot tell, and halves what
 is left of the grid: log2(depths + 1) depths in all, rounded up, and a few beyond these
 where they do not bound d*.  Then it interpolates, linearly in log d, between the depths
-measured.  Depths that contradict the assumption are reported, not mended.
+measured.  Depths that contradict the assumption are reported, not corrected.
 
 `search` decides and keeps no state; whoever calls it trains the networks:
 

@@ -198,7 +198,7 @@ def compare(sample: Sample, laws: Mapping[str, Law]) -> Comparison:
     if best.indistinguishable:
         verdict = f"follows the {nearest} law, KS {best.ks:.2g} (noise {noise:.2g})"
     for name in unresolved:
-        verdict += f", not to be told from the {name} one by so many samples"
+        verdict += f", at this sample size indistinguishable from the {name} one"
     for name in rejected:
         verdict += f", and misses the {name} one by KS {seen[name].ks:.2g}"
     return Comparison(seen, gap, nearest, not unresolved, verdict)

@@ -76,7 +76,7 @@ def stream(
     batch = min(batch, 1 << (samples - 1).bit_length())
     if start < samples and start % batch:
         rule = f"is no multiple of the batch, {batch} networks on this device"
-        remedy = "go on with the kind of device that it was begun on"
+        remedy = "resume it on the kind of device where it began"
         raise UserError("start", start, rule, remedy)
     batches = -(-samples // batch)
     room = _CALL_NUMBERS.get(jax.default_backend(), _CALL_NUMBERS_ELSEWHERE)

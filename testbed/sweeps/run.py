@@ -206,7 +206,7 @@ def _close(store: Store, only: Only, console: Console) -> None:
         raise RunError("no point was run")
     if done < len(points):
         left = len(points) - done
-        raise RunError(f"{left} points were not run to their end; run again to go on")
+        raise RunError(f"{left} points were not run to their end; rerun to resume")
 
 
 def _check_begun(options: SweepOptions) -> None:

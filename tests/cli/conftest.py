@@ -1,4 +1,4 @@
-"""The scripts as people run them, on a machine of no one."""
+"""The scripts as people run them, on a machine without a login."""
 
 import os
 import runpy

@@ -127,7 +127,7 @@ def test_submitit_runs_the_shards(sweep, tmp_path):
 
 
 def test_a_failed_point_does_not_stop_the_rest_and_is_retried(sweep, file, tmp_path):
-    """One point's folder is a file: it fails, the others run; mended, it runs too."""
+    """One point's folder is a file: it fails, the others run; fixed, it runs too."""
     args = (file, "--dir", tmp_path / "dir")
     listed = sweep(*args, "--list").out
     name = [w for w in listed.split() if len(w) == 12 and w.isalnum()][0]

@@ -143,7 +143,7 @@ def test_a_folder_without_locks_is_told_in_one_line(sweep_file, tmp_path, monkey
 def test_a_folder_that_cannot_be_made_is_told_in_one_line(sweep_file, tmp_path):
     """A file is in its way."""
     (tmp_path / "dir").write_text("in the way")
-    with pytest.raises(RunError, match="dir: File exists; mend it") as told:
+    with pytest.raises(RunError, match="dir: File exists; fix it") as told:
         open_store(sweep_file(), tmp_path / "dir")
     assert "\n" not in str(told.value)
 

@@ -166,7 +166,7 @@ class Store:
         _write(self._failure(point), known)
 
     def succeed(self, point: Point) -> None:
-        """Forgets a failure that a later attempt mended."""
+        """Forgets a failure that a later attempt made good."""
         self._failure(point).unlink(missing_ok=True)
 
     def _failure(self, point: Point) -> Path:
@@ -287,7 +287,7 @@ def accidents(path: Path) -> Iterator[None]:
     except OSError as error:
         where = error.filename or path
         what = error.strerror or error
-        raise RunError(f"{where}: {what}; mend it and run again to go on") from error
+        raise RunError(f"{where}: {what}; fix it and rerun to resume") from error
 
 
 def shape_of(point: Point) -> tuple:

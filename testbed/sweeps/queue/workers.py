@@ -44,10 +44,12 @@ class Workers:
                 kept.append((process, log))
             elif 0 < code < 128:  # stopped by itself, as the next one would
                 words = log.read_text(errors="replace").strip().splitlines()
-                why = words[-1].removeprefix("error: ") if words else "without a word"
+                why = (
+                    words[-1].removeprefix("error: ") if words else "it printed nothing"
+                )
                 if self._store.sweep.method == "bayes":
                     check_metric(self._store)  # a mistake, told as one
-                raise RunError(f"a worker stopped: {why}; its words are in {log}")
+                raise RunError(f"a worker stopped: {why}; see {log}")
             elif code != 0 and "waiting" in self._states():
                 self._count_death()
                 kept.append(self._start())
@@ -81,7 +83,7 @@ class Workers:
         self._ended = ended
         if self._deaths > MOST_DEATHS * (self._jobs + 1):
             logs = self._store.path / "logs"
-            raise RunError(f"workers keep dying; the last one's words are in {logs}")
+            raise RunError(f"workers keep dying; see the last log in {logs}")
 
     def _start(self) -> tuple[subprocess.Popen, Path]:
         self._count += 1
