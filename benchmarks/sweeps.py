@@ -48,7 +48,7 @@ def work(folder: Path, pieces: list[list[int]], log: Path) -> None:
     import jax
 
     from testbed.programs import PROGRAMS
-    from testbed.sweeps.queue.store import open_store
+    from testbed.sweeps.queue.sweep_store import open_store
     from testbed.sweeps.queue.work import index_filter, work
 
     measures = {"compile": 0.0, "trace": 0.0, "compiled": 0, "read": 0}
@@ -72,7 +72,7 @@ def work(folder: Path, pieces: list[list[int]], log: Path) -> None:
 
 def clock(sweep: Path, processes: list[list[list[int]]], cache: bool):
     """Runs processes, each with pieces of points, one after another; means a point."""
-    from testbed.sweeps.queue.store import open_store
+    from testbed.sweeps.queue.sweep_store import open_store
 
     folder, log = sweep.with_name("dir"), sweep.with_name("log")
     store = open_store(sweep, folder)

@@ -1,6 +1,12 @@
-"""A worker process: python -m testbed.worker DIR SESSION PARENT."""
+"""A worker process of a sweep: python -m testbed.worker DIR SESSION.
 
+It ends when its standard input does, as it is open for as long as its runner lives.
+"""
+
+import os
+import signal
 import sys
+import threading
 import traceback
 from pathlib import Path
 
@@ -9,23 +15,30 @@ from testbed.errors import RunError, UserError, in_a_line
 
 
 def main() -> None:
-    """Works at the sweep in DIR until nothing is waiting or PARENT is gone."""
-    folder, session, parent = sys.argv[1:]
+    """Works at the points in DIR until none is waiting."""
+    path, session = Path(sys.argv[1]), sys.argv[2]
     with guarded():
         from testbed.programs import PROGRAMS
         from testbed.sweeps.queue.leaving import leaving
-        from testbed.sweeps.queue.store import accidents, open_store
+        from testbed.sweeps.queue.store import accidents
+        from testbed.sweeps.queue.sweep_store import open_store
         from testbed.sweeps.queue.work import work
 
-        store = open_store(None, Path(folder))
+        store = open_store(None, path)
         try:
             with accidents(store.path), leaving(store.release):
-                work(store, session, PROGRAMS, parent=int(parent))
+                threading.Thread(target=_leave_with_runner, daemon=True).start()
+                work(store, session, PROGRAMS)
         except (UserError, RunError, OSError, MemoryError):
             raise
         except Exception as error:  # a defect: its cause ends the log
             traceback.print_exc()
             raise RunError(in_a_line(error)) from None
+
+
+def _leave_with_runner() -> None:
+    os.read(sys.stdin.fileno(), 1)  # nothing is ever sent
+    os.kill(os.getpid(), signal.SIGTERM)
 
 
 if __name__ == "__main__":

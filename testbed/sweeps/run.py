@@ -1,8 +1,7 @@
 """What scripts/sweep.py does, and what a person sees of it."""
 
+import collections
 import secrets
-import signal
-import sys
 import time
 
 from rich.live import Live
@@ -14,9 +13,9 @@ from testbed.runs.console import Console, duration
 from testbed.settings import count_of
 from testbed.surroundings import check_elsewhere
 from testbed.sweeps import slurm
-from testbed.sweeps.queue.bayes import target_reached
-from testbed.sweeps.queue.leaving import heeding_interrupts, leaving
-from testbed.sweeps.queue.store import Point, Store, accidents, open_store
+from testbed.sweeps.queue.leaving import leaving
+from testbed.sweeps.queue.store import Point, accidents
+from testbed.sweeps.queue.sweep_store import SweepStore, open_store
 from testbed.sweeps.queue.work import (
     Only,
     Programs,
@@ -25,11 +24,9 @@ from testbed.sweeps.queue.work import (
     refuse,
     shard_filter,
 )
-from testbed.sweeps.queue.workers import Workers
+from testbed.sweeps.queue.workers import keep_working
 from testbed.sweeps.slurm_script import script
 from testbed.sweeps.spec import left_out, placed
-
-POLL_SECONDS = 0.5
 
 
 def run(options: SweepOptions, programs: Programs) -> None:
@@ -61,7 +58,7 @@ def run(options: SweepOptions, programs: Programs) -> None:
 
 
 def _run(
-    store: Store,
+    store: SweepStore,
     only: Only,
     options: SweepOptions,
     programs: Programs,
@@ -90,37 +87,28 @@ def _run(
     _close(store, only, console)
 
 
-def _run_workers(store: Store, session: str, jobs: int, console: Console) -> None:
-    # A runner that is told to end stops its workers on the way out.
-    handler = signal.signal(signal.SIGTERM, lambda *_: sys.exit(128 + signal.SIGTERM))
-    workers = Workers(store, session, jobs)
-    began = time.perf_counter()
-    before = store.states().count("done")
-    try:
-        with (
-            heeding_interrupts() as check,
-            Live(console=console.rich, auto_refresh=False) as live,
-        ):
-            shown = ""
-            while workers.busy():
-                check()
-                table, line = _status(store, session, began, before)
-                if console.rich.is_terminal:
-                    live.update(table, refresh=True)
-                elif line.split(", about")[0] != shown:
-                    console.say(line)
-                shown = line.split(", about")[0]
-                time.sleep(POLL_SECONDS)
-    finally:
-        workers.stop()
-        signal.signal(signal.SIGTERM, handler)
+def _run_workers(store: SweepStore, session: str, jobs: int, console: Console) -> None:
+    began, before = time.perf_counter(), store.states().count("done")
+    shown = ""
+    with Live(console=console.rich, auto_refresh=False) as live:
+
+        def tell() -> None:
+            nonlocal shown
+            table, line = _status(store, session, began, before)
+            if console.rich.is_terminal:
+                live.update(table, refresh=True)
+            elif line.split(", about")[0] != shown:
+                console.say(line)
+            shown = line.split(", about")[0]
+
+        keep_working(store, session, jobs, tell)
 
 
-def _status(store: Store, session: str, began: float, before: int):
+def _status(store: SweepStore, session: str, began: float, before: int):
     """The live table, and the same as one line."""
-    points, states = store.points(), store.states(session)
-    count = {s: states.count(s) for s in ("done", "running", "failed", "waiting")}
-    total = _total(store, points)
+    found = store.look(session)
+    count = collections.Counter(state for _, state in found)
+    total = len(found) + store.proposer.ahead(store)
     ended = count["done"] - before
     left = ""
     if ended > 0:
@@ -134,32 +122,27 @@ def _status(store: Store, session: str, began: float, before: int):
     table = Table(title=line, title_justify="left")
     for column in ("point", *store.sweep.varied, "state"):
         table.add_column(column)
-    for point, state in zip(points, states, strict=False):  # bayes may add one
+    for point, state in found:
         if state in ("running", "failed"):
             cells = _cells(store, point)
             table.add_row(f"{point.index} {point.name}", *cells, state)
     return table, line
 
 
-def _cells(store: Store, point: Point) -> list[str]:
+def _cells(store: SweepStore, point: Point) -> list[str]:
     settings = placed(store.sweep, point.settings)
     return [shown(settings.get(name, "")) for name in store.sweep.varied]
 
 
-def _total(store: Store, points: list[Point]) -> int:
-    cap = store.sweep.run_cap
-    return cap if store.sweep.method == "bayes" and cap else len(points)
-
-
-def _opening(store: Store, jobs: int) -> str:
+def _opening(store: SweepStore, jobs: int) -> str:
     sweep = store.sweep
     question = sweep.header.get("question", "")
-    total = _total(store, store.points())
-    done = store.states().count("done")
+    states = store.states()
+    total = len(states) + store.proposer.ahead(store)
     early = "early_terminate" in sweep.document
     return (
         f"{sweep.path.parent}: {sweep.method} over {', '.join(sweep.varied)}, "
-        f"{total} points ({done} done), {jobs} at a time"
+        f"{total} points ({states.count('done')} done), {jobs} at a time"
         + (f"\nQuestion: {one_line(question)}" if question else "")
         + "".join(f"\n{line}" for line in left_out(sweep))
         + ("\nearly_terminate is wandb's: here every point runs to its end" * early)
@@ -167,19 +150,18 @@ def _opening(store: Store, jobs: int) -> str:
     )
 
 
-def _listing(store: Store) -> Table:
+def _listing(store: SweepStore) -> Table:
     table = Table(title=f"{store.path}", title_justify="left")
     for column in ("index", "name", *store.sweep.varied, "state"):
         table.add_column(column)
-    for point, state in zip(store.points(), store.states(), strict=False):
+    for point, state in store.look():
         cells = _cells(store, point)
         table.add_row(str(point.index), point.name, *cells, state)
     return table
 
 
-def _close(store: Store, only: Only, console: Console) -> None:
-    states = zip(store.points(), store.states(), strict=False)
-    points = [(point, state) for point, state in states if only(point)]
+def _close(store: SweepStore, only: Only, console: Console) -> None:
+    points = [(point, state) for point, state in store.look() if only(point)]
     failed = [point for point, state in points if state == "failed"]
     done = sum(state == "done" for _, state in points)
     for point in failed:
@@ -187,14 +169,11 @@ def _close(store: Store, only: Only, console: Console) -> None:
         error = str(failure.get("error")).strip().splitlines()[-1]
         told = f"failed: point {point.index} ({point.name}): {one_line(error)}"
         console.print(told)
-    total = len(points)
-    if store.sweep.method == "bayes":
-        total = max(total, _total(store, store.points()))
+    ahead = max(0, store.proposer.ahead(store))
+    total = len(points) + ahead
     console.print(f"{done} of {total} points done, {len(failed)} failed.")
-    if store.sweep.method == "bayes" and done + len(failed) == len(points) < total:
-        why = "metric.target is reached"
-        if not target_reached(store):
-            why = "no other point is accepted by the program"
+    if ahead and done + len(failed) == len(points):
+        why = store.proposer.ending(store)
         console.print(f"No further point is proposed: {why}.")
     console.print(f"Map and report: python scripts/report.py {store.path}")
     if failed:

@@ -7,12 +7,12 @@ from typing import Any
 
 from testbed.errors import RunError, UserError, in_a_line, one_line
 from testbed.settings import count_of
-from testbed.sweeps.queue.store import Store, open_store
+from testbed.sweeps.queue.sweep_store import SweepStore, open_store
 from testbed.sweeps.queue.work import Programs, finish, shard_filter
 
 
 def submit(
-    store: Store,
+    store: SweepStore,
     session: str,
     programs: Programs,
     shards: int,
@@ -90,8 +90,10 @@ class Shard:
         return DelayedSubmission(self, *args)
 
 
-def check_independent(store: Store) -> None:
+def check_independent(store: SweepStore) -> None:
     """Raises UserError for a sweep whose points depend on one another."""
-    if store.sweep.method == "bayes":
+    if not store.proposer.independent:
         rule = "its points depend on the results of earlier ones"
-        raise UserError("method", "bayes", rule, "run it with --jobs on one machine")
+        raise UserError(
+            "method", store.sweep.method, rule, "run it with --jobs on one machine"
+        )

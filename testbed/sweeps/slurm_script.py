@@ -8,7 +8,7 @@ from pathlib import Path
 
 from testbed.errors import UserError
 from testbed.options import SweepOptions
-from testbed.sweeps.queue.store import Store
+from testbed.sweeps.queue.sweep_store import SweepStore
 
 MOST_TASKS = 1001  # of an array: Slurm's MaxArraySize, unless it was raised
 SHARDS = 1000  # of a sweep with more points
@@ -17,7 +17,7 @@ _WORD = re.compile(r"[A-Za-z0-9_.,:=@%+-]{1,80}")
 _ROOT = Path(__file__).resolve().parents[2]
 
 
-def script(store: Store, options: SweepOptions) -> str:
+def script(store: SweepStore, options: SweepOptions) -> str:
     """An sbatch script whose array job I runs point I, or shard I of many points.
 
     It works in today's folder, with the environment that printed it.

@@ -28,7 +28,7 @@ from testbed.runs.stored import read_config
 from testbed.sweeps.boundary import Plan
 from testbed.sweeps.boundary_folder import keep_plan, plan_in
 from testbed.sweeps.gather import gather
-from testbed.sweeps.queue.store import open_store
+from testbed.sweeps.queue.sweep_store import open_store
 from testbed.validation import validate
 
 ROOT = Path(__file__).resolve().parents[2]

@@ -24,7 +24,7 @@ from testbed.programs import PROGRAMS
 from testbed.runs import mirror, tracker
 from testbed.runs.folder import RunFolder
 from testbed.runs.tracker import Tracker
-from testbed.sweeps.queue.store import open_store
+from testbed.sweeps.queue.sweep_store import open_store
 from testbed.sweeps.queue.work import work
 
 ROOT = Path(__file__).resolve().parents[2]

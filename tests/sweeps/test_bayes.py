@@ -8,8 +8,8 @@ import yaml
 from testbed.errors import UserError
 from testbed.sweeps.parameter import read_parameter
 from testbed.sweeps.points import drawn
-from testbed.sweeps.queue.bayes import FIRST, features, metric_of, propose
-from testbed.sweeps.queue.store import open_store
+from testbed.sweeps.queue.bayes import FIRST, features, metric_of
+from testbed.sweeps.queue.sweep_store import open_store
 
 BOWL = """program: scripts/simulate.py
 method: bayes
@@ -52,7 +52,7 @@ def finish(store, point, **summary):
 def proposed(store):
     """The next point, or None at the end."""
     before = len(store.points())
-    propose(store, "one")
+    store.proposer.propose(store, "one")
     points = store.points()
     assert len(points) <= before + 1
     return points[-1] if len(points) > before else None
@@ -114,7 +114,7 @@ def test_a_misspelt_metric_is_told_after_the_first_point(search, name, remedy):
     assert point is not None
     finish(store, point, departure={"test": {"median": 2.0}}, reading="left")
     with pytest.raises(UserError) as caught:
-        propose(store, "one")
+        store.proposer.propose(store, "one")
     assert str(caught.value).startswith(f"metric.name={name}: is no number")
     assert remedy in str(caught.value) and "\n" not in str(caught.value)
     assert len(store.points()) == 1

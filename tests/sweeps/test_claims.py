@@ -13,7 +13,7 @@ import pytest
 from testbed.runs.digests import read_json, sealed
 from testbed.sweeps.queue import claims
 from testbed.sweeps.queue.claims import STALE_SECONDS
-from testbed.sweeps.queue.store import open_store
+from testbed.sweeps.queue.sweep_store import open_store
 from testbed.sweeps.queue.work import take
 
 SESSION = "one"
@@ -126,17 +126,21 @@ worker.main()
 
 
 def test_a_worker_that_is_told_to_end_gives_its_point_back(sweep_file, tmp_path):
-    """SIGTERM ends it at once, although it computes; killed, its claim is stale."""
+    """SIGTERM, or the end of its runner, ends it at once, although it computes; killed,
+    its claim is stale.
+    """
     store = open_store(sweep_file(), tmp_path / "dir")
     point = store.points()[0]
     claim = store.path / "claims" / f"{point.name}.json"
-    parent = str(os.getpid())
-    command = [sys.executable, "-c", HANG, str(store.path), SESSION, parent]
-    for ending, code in ((signal.SIGTERM, 143), (signal.SIGKILL, -9)):
-        worker = subprocess.Popen(command, cwd=ROOT, stdout=subprocess.PIPE, text=True)
+    command = [sys.executable, "-c", HANG, str(store.path), SESSION]
+    pipes = {"stdin": subprocess.PIPE, "stdout": subprocess.PIPE, "text": True}
+    for ending, code in ((signal.SIGTERM, 143), (None, 143), (signal.SIGKILL, -9)):
+        worker = subprocess.Popen(command, cwd=ROOT, **pipes)
         assert worker.stdout.readline() == "at it\n"
         assert store.state(point, SESSION) == "running"
-        worker.send_signal(ending)
-        assert worker.wait(20) == code
+        if ending is not None:
+            worker.send_signal(ending)
+        worker.communicate(timeout=20)
+        assert worker.returncode == code
         assert claim.exists() == (ending == signal.SIGKILL)
         assert store.state(point, SESSION) == "waiting"

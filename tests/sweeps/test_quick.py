@@ -4,7 +4,7 @@ import pytest
 
 from testbed.programs import PROGRAMS
 from testbed.reports.sweeps.report import report
-from testbed.sweeps.queue.store import open_store
+from testbed.sweeps.queue.sweep_store import open_store
 from testbed.sweeps.queue.work import index_filter, work
 from testbed.sweeps.spec import read_sweep
 

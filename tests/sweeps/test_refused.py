@@ -1,7 +1,7 @@
 import pytest
 
 from testbed.errors import UserError
-from testbed.sweeps.queue.store import open_store
+from testbed.sweeps.queue.sweep_store import open_store
 from testbed.sweeps.queue.work import refuse, take
 
 PARTLY = """program: scripts/simulate.py

@@ -11,7 +11,7 @@ import pytest
 
 from testbed.errors import UserError
 from testbed.options import SweepOptions
-from testbed.sweeps.queue.store import open_store
+from testbed.sweeps.queue.sweep_store import open_store
 from testbed.sweeps.slurm_script import script
 
 

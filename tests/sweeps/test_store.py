@@ -11,8 +11,10 @@ import pytest
 
 from testbed.errors import RunError, UserError
 from testbed.runs.digests import read_json, sealed
-from testbed.sweeps.queue import store as sweep_store
-from testbed.sweeps.queue.store import MOST_DEATHS, open_store
+from testbed.sweeps.queue import sweep_store
+from testbed.sweeps.queue.bayes import PROPOSALS, add_proposal
+from testbed.sweeps.queue.store import MOST_DEATHS
+from testbed.sweeps.queue.sweep_store import open_store
 from testbed.sweeps.queue.work import index_filter, shard_filter
 
 SESSION = "one"
@@ -22,7 +24,7 @@ ROOT = Path(__file__).resolve().parents[2]
 CLAIM_ALL = """
 import sys, time
 from pathlib import Path
-from testbed.sweeps.queue.store import open_store
+from testbed.sweeps.queue.sweep_store import open_store
 from testbed.sweeps.queue.work import take
 store = open_store(None, Path(sys.argv[1]))
 while (point := take(store, "one")) is not None:
@@ -174,23 +176,20 @@ def test_every_index_and_every_shard_together_are_the_sweep(sweep_file, tmp_path
 def test_a_torn_proposal_is_not_a_point(sweep_file, tmp_path):
     """What follows the last newline of proposals.jsonl was being written at a kill."""
     store = open_store(sweep_file("bayes", 3), tmp_path / "dir")
-    with store.lock():
-        store.propose({"model.width": 8, "model.depth": 2, "samples": 300})
-    with open(store.path / "proposals.jsonl", "a") as file:
+    add_proposal(store.path / PROPOSALS, {"model.width": 8, "model.depth": 2})
+    with open(store.path / PROPOSALS, "a") as file:
         file.write('{"model.width": 1')
     assert [p.settings["model.width"] for p in store.points()] == [8]
-    with store.lock():
-        store.propose({"model.width": 12, "model.depth": 2, "samples": 300})
+    add_proposal(store.path / PROPOSALS, {"model.width": 12, "model.depth": 2})
     assert [p.settings["model.width"] for p in store.points()] == [8, 12]
 
 
 def test_a_changed_proposal_is_named(sweep_file, tmp_path):
     """A digit of a point that was run would make it another point."""
     store = open_store(sweep_file("bayes", 3), tmp_path / "dir")
+    file = store.path / PROPOSALS
     for width in (8, 12):
-        with store.lock():
-            store.propose({"model.width": width, "model.depth": 2, "samples": 300})
-    file = store.path / "proposals.jsonl"
+        add_proposal(file, {"model.width": width, "model.depth": 2})
     text = file.read_text()
     for wrong in (text.replace('width": 12', 'width": 16'), text + "[]\n5\n"):
         file.write_text(wrong)

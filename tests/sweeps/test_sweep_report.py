@@ -18,7 +18,7 @@ from testbed.reports.sweeps.report import with_unfinished
 from testbed.reports.sweeps.write import write_sweep_report
 from testbed.runs.folder import RunFolder
 from testbed.sweeps.gather import gather
-from testbed.sweeps.queue.store import open_store
+from testbed.sweeps.queue.sweep_store import open_store
 
 SEEDS = 4
 
@@ -220,8 +220,6 @@ def test_a_damaged_sweep_is_named_and_its_runs_are_drawn(
 ):
     """Claims, proposals and the file itself tell what is missing, no more."""
     store = open_store(sweep_file("bayes", 4), tmp_path / "dir")
-    with store.lock():
-        store.propose({"model.width": 8, "model.depth": 2, "samples": 300})
     shutil.copytree(simulated / "n8", store.path / "points" / "a")
     (store.path / "proposals.jsonl").write_text('{"model.width": 1, "sha256": "0"}\n')
     write_report([store.path], tmp_path / "out")

@@ -10,7 +10,7 @@ import pytest
 from testbed.programs import PROGRAMS
 from testbed.settings import flatten
 from testbed.sweeps.points import drawn
-from testbed.sweeps.queue.store import open_store
+from testbed.sweeps.queue.sweep_store import open_store
 from testbed.sweeps.queue.work import index_filter, shard_filter, work
 from testbed.sweeps.spec import config_of
 

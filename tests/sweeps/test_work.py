@@ -13,7 +13,7 @@ import pytest
 from testbed.errors import RunError
 from testbed.runs.folder import RunFolder, open_folder
 from testbed.sweeps.queue import claims, work
-from testbed.sweeps.queue.store import open_store
+from testbed.sweeps.queue.sweep_store import open_store
 from testbed.sweeps.queue.workers import Workers
 
 SESSION = "one"
@@ -194,12 +194,13 @@ def test_a_bayes_sweep_that_is_killed_goes_on_as_it_was(tmp_path, quickly):
     assert whole.states(SESSION) == ["done"] * 8
     store = open_store(tmp_path / "s.yaml", tmp_path / "killed")
     code = HANG_AT.format(file=__file__, last=7)
-    command = [sys.executable, "-c", code, str(store.path), SESSION, str(os.getpid())]
-    worker = subprocess.Popen(command, cwd=ROOT, stdout=subprocess.PIPE, text=True)
+    command = [sys.executable, "-c", code, str(store.path), SESSION]
+    pipes = {"stdin": subprocess.PIPE, "stdout": subprocess.PIPE, "text": True}
+    worker = subprocess.Popen(command, cwd=ROOT, **pipes)
     assert worker.stdout.readline() == "at it\n"
     assert store.states(SESSION) == ["done"] * 6 + ["running"]
     worker.kill()
-    worker.wait()
+    worker.communicate()
     assert store.states(SESSION) == ["done"] * 6 + ["waiting"]
     work.work(store, "two", quickly)
     assert store.states("two") == ["done"] * 8

@@ -9,7 +9,7 @@ from testbed.errors import RunError, UserError, one_line
 from testbed.reports.sweeps.write import write_sweep_report
 from testbed.runs.console import Console
 from testbed.sweeps.gather import Gathered, gather
-from testbed.sweeps.queue.store import Store, open_store
+from testbed.sweeps.queue.sweep_store import SweepStore, open_store
 
 
 def report(paths: Sequence[Path], out: Path) -> None:
@@ -48,7 +48,7 @@ def report(paths: Sequence[Path], out: Path) -> None:
     console.print(f"Report: {page}")
 
 
-def _stores(paths: Sequence[Path]) -> tuple[list[Store], list[tuple[str, str]]]:
+def _stores(paths: Sequence[Path]) -> tuple[list[SweepStore], list[tuple[str, str]]]:
     """The sweeps among some folders, and what is wrong with those that are damaged.
 
     The runs of a damaged one are drawn all the same.
@@ -66,7 +66,7 @@ def _stores(paths: Sequence[Path]) -> tuple[list[Store], list[tuple[str, str]]]:
     return stores, broken
 
 
-def with_unfinished(gathered: Gathered, stores: Sequence[Store]) -> Gathered:
+def with_unfinished(gathered: Gathered, stores: Sequence[SweepStore]) -> Gathered:
     """Adds the points of sweeps that have failed, are at work, or were not run.
 
     A point's failure says more than what its folder does, and a point that was refused
@@ -75,7 +75,7 @@ def with_unfinished(gathered: Gathered, stores: Sequence[Store]) -> Gathered:
     problems = dict(gathered.problems)
     for store in stores:
         waiting = 0
-        for point, state in zip(store.points(), store.states(), strict=False):
+        for point, state in store.look():
             name = os.path.relpath(store.folder(point).resolve(), gathered.base)
             if state == "failed":
                 error = str((store.failure(point) or {})["error"]).strip()

@@ -2,29 +2,33 @@
 
 import difflib
 import json
+import os
 import warnings
 from collections.abc import Iterator, Mapping, Sequence
-from typing import TYPE_CHECKING, Any
+from pathlib import Path
+from typing import Any
 
 import numpy as np
 from scipy import stats
 from threadpoolctl import threadpool_limits
 
-from testbed.errors import UserError
+from testbed.errors import RunError, UserError
+from testbed.runs import digests, parsing
+from testbed.runs.parsing import Damaged
 from testbed.sweeps.distributions import place
 from testbed.sweeps.points import Settings, draw, point_name
+from testbed.sweeps.queue.listed import Listed
+from testbed.sweeps.queue.store import Point, Store
 from testbed.sweeps.spec import Parameter, Sweep, config_of, placed
 
-if TYPE_CHECKING:
-    from testbed.sweeps.queue.store import Store
-
+PROPOSALS = "proposals.jsonl"
 FIRST = 5  # numbers measured at random points before the process is asked
 CANDIDATES = 2000
 Results = Sequence[tuple[Settings, float]]
 
 
-def propose(store: "Store", session: str) -> None:
-    """Adds the next point if none is waiting and the sweep is not at its end.
+class Bayes(Listed):
+    """Proposes the points of a bayes sweep, one after another.
 
     The metric of the points that have ended, minimized (or the negative, for goal
     maximize), is fitted by a Gaussian process with a Matern-5/2 kernel; the candidate
@@ -37,67 +41,103 @@ def propose(store: "Store", session: str) -> None:
     leaves its expectation elsewhere as it is and takes away only what is unknown near
     them, so that several workers spread out, and no made-up value has to be chosen.
 
-    The end is the cap, or a number that reaches metric.target, as with wandb.  Call it
-    under the store's lock.
-
-    Args:
-      store: of a bayes sweep.
-      session: name of this start of the sweep.
-
-    Raises:
-      UserError: points are done and none has the metric.
+    The end is the cap, or a number that reaches metric.target, as with wandb.
     """
-    check_metric(store)
-    sweep, known = store.sweep, store.points()
-    assert sweep.run_cap is not None
-    waiting = any(store.state(p, session) == "waiting" for p in known)
-    if waiting or len(known) >= sweep.run_cap:
-        return
-    ended, running = [], []
-    for point in known:
-        summary = store.summary(point)
-        if summary is not None or store.state(point, session) == "failed":
-            ended.append((point.settings, metric_of(sweep, summary)))
-        else:
-            running.append(point.settings)
-    values = [y for _, y in ended if y is not None]
-    if _reached(sweep, values):
-        return
-    rng = np.random.default_rng((store.seed, len(known)))
-    candidates = list(_candidates(sweep, rng))
-    order: Sequence[int] = range(len(candidates))
-    if len(values) >= FIRST:
-        results = [(s, max(values) if y is None else y) for s, y in ended]
-        gain = expected_improvement(sweep.parameters, results, running, candidates)
-        order = [int(i) for i in np.argsort(-gain, kind="stable")]
-    names = {point_name(sweep, placed(sweep, p.settings)) for p in known}
-    for i in order:  # checking one takes a millisecond: the first that will do
-        if _accepted(sweep, candidates[i], names):
-            store.propose(candidates[i])
+
+    independent = False
+
+    def points(self, store: Store, session: str | None) -> list[Point]:
+        """Those proposed so far."""
+        return self.named(_proposals(store.path / PROPOSALS))
+
+    def propose(self, store: Store, session: str) -> None:
+        """Adds the next point if none is waiting and the sweep is not at its end.
+
+        Raises:
+          UserError: points are done and none has the metric.
+        """
+        self.check(store)
+        sweep, known = self.sweep, store.look(session)
+        if any(state == "waiting" for _, state in known) or self.ahead(store) <= 0:
             return
+        ended, running = [], []
+        for point, state in known:
+            summary = store.summary(point)
+            if summary is not None or state == "failed":
+                ended.append((point.settings, metric_of(sweep, summary)))
+            else:
+                running.append(point.settings)
+        values = [y for _, y in ended if y is not None]
+        if _reached(sweep, values):
+            return
+        rng = np.random.default_rng((self.seed, len(known)))
+        candidates = list(_candidates(sweep, rng))
+        order: Sequence[int] = range(len(candidates))
+        if len(values) >= FIRST:
+            results = [(s, max(values) if y is None else y) for s, y in ended]
+            gain = expected_improvement(sweep.parameters, results, running, candidates)
+            order = [int(i) for i in np.argsort(-gain, kind="stable")]
+        names = {point_name(sweep, placed(sweep, p.settings)) for p, _ in known}
+        for i in order:  # checking one takes a millisecond: the first that will do
+            if _accepted(sweep, candidates[i], names):
+                add_proposal(store.path / PROPOSALS, candidates[i])
+                return
+
+    def ahead(self, store: Store) -> int:
+        """What is left of the cap."""
+        return (self.sweep.run_cap or 0) - len(store.points())
+
+    def ending(self, store: Store) -> str:
+        """The target, or the program."""
+        found = [metric_of(self.sweep, store.summary(p)) for p in store.points()]
+        if _reached(self.sweep, [y for y in found if y is not None]):
+            return "metric.target is reached"
+        return "no other point is accepted by the program"
+
+    def check(self, store: Store) -> None:
+        """Raises UserError if points are done and the metric is in none of them.
+
+        A metric that is there and null, such as the departure of a network that never
+        departed, is no mistake.
+        """
+        summaries = [s for p in store.points() if (s := store.summary(p)) is not None]
+        name = str(self.sweep.metric.get("name"))
+        numbers = {key for summary in summaries for key in _numbers(summary)}
+        if not summaries or name in numbers:
+            return
+        near = difflib.get_close_matches(name, numbers, n=1, cutoff=0.5)
+        remedy = (
+            f"did you mean '{near[0]}'?" if near else "see the point's summary.json"
+        )
+        rule = "is no number in the summary of a point that is done"
+        raise UserError("metric.name", name, rule, remedy)
 
 
-def check_metric(store: "Store") -> None:
-    """Raises UserError if points are done and the sweep's metric is in none of them.
-
-    A metric that is there and null, such as the departure of a network that never
-    departed, is no mistake.
-    """
-    summaries = [s for p in store.points() if (s := store.summary(p)) is not None]
-    name = str(store.sweep.metric.get("name"))
-    numbers = {key for summary in summaries for key in _numbers(summary)}
-    if not summaries or name in numbers:
-        return
-    near = difflib.get_close_matches(name, numbers, n=1, cutoff=0.5)
-    remedy = f"did you mean '{near[0]}'?" if near else "see the point's summary.json"
-    rule = "is no number in the summary of a point that is done"
-    raise UserError("metric.name", name, rule, remedy)
+def add_proposal(path: Path, settings: Settings) -> None:
+    """Adds a point to proposals.jsonl; call it under the store's lock."""
+    if path.exists():  # what a kill left behind the last newline goes
+        os.truncate(path, path.read_bytes().rfind(b"\n") + 1)
+    with open(path, "a") as file:
+        line = digests.sealed(json.loads(json.dumps(settings, default=str)))
+        file.write(json.dumps(line) + "\n")
+        file.flush()
+        os.fsync(file.fileno())
 
 
-def target_reached(store: "Store") -> bool:
-    """Whether a point that is done has reached metric.target."""
-    found = [metric_of(store.sweep, store.summary(p)) for p in store.points()]
-    return _reached(store.sweep, [y for y in found if y is not None])
+def _proposals(path: Path) -> list[Settings]:
+    if not path.exists():
+        return []
+    found = []
+    # What follows the last newline is torn.
+    for i, line in enumerate(parsing.read_bytes(path).split(b"\n")[:-1], 1):
+        try:
+            found.append(digests.unsealed(path, parsing.parse(path, line)))
+        except Damaged as damage:
+            raise RunError(
+                f"{path}: line {i} is damaged ({damage.reason}); put the right one "
+                "there, or begin the sweep in another folder"
+            ) from None
+    return found
 
 
 def metric_of(sweep: Sweep, summary: Mapping[str, Any] | None) -> float | None:

@@ -1,40 +1,33 @@
-"""A sweep's folder: what is done, running, failed or waiting, shared by all who work.
+"""A folder of points: what is done, running, failed or waiting, shared by all who work.
 
-    sweep.yaml          the file, as it was when the sweep began
-    sweep.json          how it is run: its name, quick or not, seed
     points/NAME/        a run folder for each point, NAME from its settings
     claims/NAME.json    who works on it; touched every few seconds
     failures/NAME.json  the error of a point that failed, and in which session
-    proposals.jsonl     points of a bayes sweep, as they were proposed
+    logs/               what workers print
 
-Everything is decided under one lock, and a claim is made by exclusive creation, so two
-runners on one folder (also of a shared file system) never take the same point.
+Which points there are, its `Proposer` says.  Everything is decided under one lock, and
+a claim is made by exclusive creation, so two runners on one folder (also of a shared
+file system) never take the same point.
 """
 
 import contextlib
 import dataclasses
 import fcntl
-import itertools
 import json
 import os
 import warnings
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
-from typing import Any
+from typing import Any, Protocol
 
-from testbed.errors import RunError, UserError
+from testbed.errors import RunError, UserError, shown
 from testbed.files import clear_partial, write_whole
-from testbed.runs import digests, parsing
+from testbed.runs import digests
 from testbed.runs.parsing import Damaged
-from testbed.sweeps.document import read_document
-from testbed.sweeps.points import Settings, drawn, grid, point_name, quick
+from testbed.sweeps.points import Settings
 from testbed.sweeps.queue.claims import Claims
-from testbed.sweeps.spec import Sweep, read_sweep
 
 MOST_DEATHS = 3  # of workers on one point, before it counts as failed
-MOST_POINTS = 1_000_000  # without asking
-MOST_LISTED = 10_000_000  # at all: each takes about a kilobyte
-_FILE = "sweep.yaml"  # under which sweep.json has the digest of that file
 
 
 @dataclasses.dataclass(frozen=True)
@@ -42,7 +35,7 @@ class Point:
     """One point of a sweep.
 
     Attributes:
-      index: its place in the sweep.
+      index: its place in the sweep; of a boundary, the number of the run at its depth.
       name: of its folder, from its settings.
       settings: by dotted name.
     """
@@ -52,63 +45,64 @@ class Point:
     settings: Settings
 
 
-class Store:
-    """Reads and writes a sweep's folder; make one with `open_store`."""
+class Proposer(Protocol):
+    """Says which points a store has, and adds further ones as others end.
 
-    def __init__(
-        self, path: Path, sweep: Sweep, name: str, seed: int, reading: bool = False
-    ):
-        self.path, self.sweep, self.name, self.seed = path, sweep, name, seed
+    Attributes:
+      program: what runs a point, of `testbed.programs.PROGRAMS`.
+    """
+
+    program: str
+
+    def points(self, store: "Store", session: str | None) -> list[Point]:
+        """All points that are known so far."""
+        ...
+
+    def config(self, point: Point) -> Any:
+        """The validated config of a point.
+
+        Raises:
+          UserError: settings that the program refuses.
+        """
+        ...
+
+    def propose(self, store: "Store", session: str) -> None:
+        """Adds what is next; called under the store's lock."""
+
+    def ahead(self, store: "Store") -> int:
+        """How many points may still be added, at most."""
+        return 0
+
+    def check(self, store: "Store") -> None:
+        """Raises the UserError for which a worker may have stopped, if it did."""
+
+    def is_result(self, folder: Path, summary: Mapping[str, Any]) -> bool:
+        """Whether a point with this run folder and summary is done."""
+        return summary.get("status") == "done"
+
+
+class Store:
+    """Reads and writes a folder of points.
+
+    Args:
+      path: of the folder.
+      proposer: of its points.
+      reading: to read alone; nothing is made or cleared.
+    """
+
+    def __init__(self, path: Path, proposer: Proposer, reading: bool = False):
+        self.path, self.proposer = path, proposer
         for folder in () if reading else ("points", "claims", "failures", "logs", "."):
             (path / folder).mkdir(parents=True, exist_ok=True)
             clear_partial(path / folder)
         self._claims = Claims(path / "claims")
-        self._fixed: list[Point] | None = None
         self._done: set[str] = set()  # what is done stays so
 
     # Points
 
-    def points(self) -> list[Point]:
-        """All points that are known: of a bayes sweep, those proposed so far."""
-        if self._fixed is not None:
-            return self._fixed
-        sweep = self.sweep
-        if sweep.method == "bayes":
-            settings = self._proposals()
-        else:
-            source = grid(sweep) if sweep.method == "grid" else drawn(sweep, self.seed)
-            settings = itertools.islice(source, sweep.run_cap)
-        points = [Point(i, point_name(sweep, s), s) for i, s in enumerate(settings)]
-        if sweep.method != "bayes":  # the others never change
-            self._fixed = points
-        return points
-
-    def propose(self, settings: Settings) -> None:
-        """Adds a point to a bayes sweep; call it under `lock`."""
-        path = self.path / "proposals.jsonl"
-        if path.exists():  # what a kill left behind the last newline goes
-            os.truncate(path, path.read_bytes().rfind(b"\n") + 1)
-        with open(path, "a") as file:
-            line = digests.sealed(json.loads(json.dumps(settings, default=str)))
-            file.write(json.dumps(line) + "\n")
-            file.flush()
-            os.fsync(file.fileno())
-
-    def _proposals(self) -> list[Settings]:
-        path = self.path / "proposals.jsonl"
-        if not path.exists():
-            return []
-        found = []
-        # What follows the last newline is torn.
-        for i, line in enumerate(parsing.read_bytes(path).split(b"\n")[:-1], 1):
-            try:
-                found.append(digests.unsealed(path, parsing.parse(path, line)))
-            except Damaged as damage:
-                raise RunError(
-                    f"{path}: line {i} is damaged ({damage.reason}); put the right one "
-                    "there, or begin the sweep in another folder"
-                ) from None
-        return found
+    def points(self, session: str | None = None) -> list[Point]:
+        """All points that are known so far."""
+        return self.proposer.points(self, session)
 
     def folder(self, point: Point) -> Path:
         """The point's run folder."""
@@ -116,8 +110,9 @@ class Store:
 
     def summary(self, point: Point) -> dict[str, Any] | None:
         """The summary of a point that is done."""
-        found = _read(self.folder(point) / "summary.json")  # damaged: it is run again
-        if not found or found.get("status") != "done":
+        folder = self.folder(point)
+        found = _read(folder / "summary.json")  # damaged: it is run again
+        if not found or not self.proposer.is_result(folder, found):
             return None
         self._done.add(point.name)
         return found
@@ -146,24 +141,47 @@ class Store:
                 return "failed"
         return "waiting"
 
-    def states(self, session: str | None = None) -> list[str]:
-        """`state` of every point, in order; only of those begun are files read."""
+    def look(self, session: str | None = None) -> list[tuple[Point, str]]:
+        """Every point with its `state`; only of those begun are files read."""
+        points = self.points(session)
         folders = ("points", "claims", "failures")
         there = [name for name in folders if (self.path / name).is_dir()]
         found = {file for name in there for file in os.listdir(self.path / name)}
         begun = {file.removesuffix(".json") for file in found}
         return [
-            self.state(point, session) if point.name in begun else "waiting"
-            for point in self.points()
+            (p, self.state(p, session) if p.name in begun else "waiting")
+            for p in points
         ]
 
-    def fail(self, point: Point, error: str, session: str, trace: str = "") -> None:
-        """Records that a point failed; `trace` tells where, if that was a defect."""
+    def states(self, session: str | None = None) -> list[str]:
+        """The `state` of every point, in order."""
+        return [state for _, state in self.look(session)]
+
+    def fail(
+        self,
+        point: Point,
+        error: str,
+        session: str,
+        trace: str = "",
+        mistake: UserError | None = None,
+    ) -> None:
+        """Records that a point failed.
+
+        Args:
+          point: that did.
+          error: in a line.
+          session: in which it did.
+          trace: tells where, if that was a defect.
+          mistake: the error, if it was the user's.
+        """
         known = self.failure(point) or {"deaths": 0, "sessions": []}
         sessions = [*known["sessions"], session]  # each start tries it once
         known |= {"error": error, "sessions": sessions, "settings": point.settings}
         known |= {"traceback": trace.splitlines()} if trace else {}
-        _write(self._failure(point), known)
+        known["mistake"] = mistake and [
+            *(mistake.field, shown(mistake.value), mistake.rule, mistake.remedy)
+        ]
+        write(self._failure(point), known)
 
     def succeed(self, point: Point) -> None:
         """Forgets a failure that a later attempt made good."""
@@ -177,7 +195,7 @@ class Store:
     @contextlib.contextmanager
     def lock(self) -> Iterator[None]:
         """Only one process at a time decides who does what."""
-        with _locked(self.path):
+        with locked(self.path):
             yield
 
     def claim(self, point: Point, session: str) -> bool:
@@ -210,71 +228,7 @@ class Store:
             known["error"] = f"{known['deaths']} workers died at it (killed, or memory)"
             known["sessions"] = [*known["sessions"], session]
         known["settings"] = point.settings
-        _write(self._failure(point), known)
-
-
-def open_store(
-    file: Path | None,
-    path: Path,
-    *,
-    small: bool = False,
-    seed: int = 0,
-    many: bool = False,
-    reading: bool = False,
-) -> Store:
-    """Makes a sweep's folder, or opens it to go on.
-
-    Args:
-      file: the sweep file; None: the folder must exist.
-      path: of the folder.
-      small: the quick variant.
-      seed: of random and bayes sweeps.
-      many: whether more than a million points are meant.
-      reading: to read alone; nothing is made or cleared.
-
-    Raises:
-      UserError: a bad sweep file, or a folder of another sweep.
-      RunError: a folder that cannot be written.
-    """
-    kept = path / "sweep.yaml"
-    with accidents(path):
-        if file is None and not kept.exists():
-            rule = "holds no sweep"
-            raise UserError("dir", path, rule, "give a sweep file and this folder")
-        sweep = read_sweep(kept if file is None else file)
-        if file is not None and not kept.exists():
-            _check_size(quick(sweep) if small else sweep, many)
-            path.mkdir(parents=True, exist_ok=True)
-            with _locked(path):  # of several that start at once, one makes it
-                if not kept.exists():
-                    data = file.read_bytes()
-                    how = {"name": file.stem, "small": small, "seed": seed}
-                    _write(path / "sweep.json", how | {_FILE: digests.of_bytes(data)})
-                    write_whole(kept, data)
-        how = {"name": path.name, "small": small, "seed": seed}
-        how |= digests.read_json(path / "sweep.json") or {}
-        if how.get(_FILE, "") not in ("", digests.of_bytes(kept.read_bytes())):
-            rule = "holds a sweep.yaml that was changed since the sweep began"
-            remedy = "put the first one there, or give the new one another folder"
-            raise UserError("dir", path, rule, remedy)
-        if file is not None:
-            same = read_document(kept)[1] == sweep.document
-            if not same or (how["small"], how["seed"]) != (small, seed):
-                rule = "belongs to another sweep file, seed or --quick"
-                raise UserError("dir", path, rule, "choose another folder")
-        sweep = dataclasses.replace(sweep, path=kept)
-        if how["small"]:
-            sweep = quick(sweep)
-        return Store(path, sweep, how["name"], how["seed"], reading)
-
-
-def _check_size(sweep: Sweep, many: bool) -> None:
-    if sweep.size > MOST_LISTED:
-        rule = "is more than ten million points, which take 10 GB to list"
-        raise UserError("parameters", f"{sweep.size:,}", rule, "lower run_cap")
-    if sweep.size > MOST_POINTS and not many:
-        rule = "is more than a million points"
-        raise UserError("parameters", f"{sweep.size:,}", rule, "add --yes if meant")
+        write(self._failure(point), known)
 
 
 @contextlib.contextmanager
@@ -293,14 +247,16 @@ def accidents(path: Path) -> Iterator[None]:
 def shape_of(point: Point) -> tuple:
     """What shapes the compiled programs: points that share it are run in a row."""
     keys: Sequence[str] = (
-        "model.kind", "model.width", "model.depth", "model.ratio", "model.head",
+        "model.kind", "model.branch", "model.width", "model.depth", "model.ratio",
+        "model.head",
         "data.name", "data.train_size", "train.seeds", "train.optimizer", "train.loss",
     )  # fmt: skip
     return tuple(str(point.settings.get(key)) for key in keys)
 
 
 @contextlib.contextmanager
-def _locked(path: Path) -> Iterator[None]:
+def locked(path: Path) -> Iterator[None]:
+    """Holds the lock of a folder, which only one process does at a time."""
     with contextlib.ExitStack() as stack:
         try:
             file = stack.enter_context(open(path / ".lock", "w"))
@@ -321,7 +277,8 @@ def _read(path: Path, told: bool = False) -> dict[str, Any] | None:
         return None
 
 
-def _write(path: Path, value: Any) -> None:
+def write(path: Path, value: Any) -> None:
+    """Writes a JSON file with its digest, whole or not at all."""
     plain = json.loads(json.dumps(value, default=str))
     text = json.dumps(digests.sealed(plain), indent=2) + "\n"
     write_whole(path, text.encode())

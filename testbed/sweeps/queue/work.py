@@ -1,4 +1,4 @@
-"""One worker: claims points of a sweep and runs them, one after another."""
+"""One worker: claims points and runs them, one after another."""
 
 import contextlib
 import errno
@@ -11,10 +11,8 @@ from typing import Any
 
 from testbed.errors import RunError, UserError, in_a_line
 from testbed.settings import override
-from testbed.sweeps.queue.bayes import propose
 from testbed.sweeps.queue.claims import TOUCH_SECONDS
 from testbed.sweeps.queue.store import Point, Store, shape_of
-from testbed.sweeps.spec import config_of
 
 Only = Callable[[Point], bool]
 Programs = Mapping[str, Callable[[Any], Any]]
@@ -27,7 +25,6 @@ def work(
     session: str,
     programs: Programs,
     only: Only = lambda point: True,
-    parent: int | None = None,
 ) -> None:
     """Runs points until none is waiting.
 
@@ -35,11 +32,10 @@ def work(
     have the same shapes are taken in a row.
 
     Args:
-      store: of the sweep.
-      session: name of this start of the sweep; what failed in another is tried again.
-      programs: what runs a config, by the sweep's `program`.
+      store: of the points.
+      session: name of this start; what failed in another is tried again.
+      programs: what runs a config, by the proposer's `program`.
       only: which points this worker may take.
-      parent: process without which to stop after the point at hand.
 
     Raises:
       RunError: the disk is full, or the folder cannot be written.
@@ -48,7 +44,7 @@ def work(
     os.environ.setdefault("XLA_PYTHON_CLIENT_PREALLOCATE", "false")
     last: tuple | None = None
     in_use: set[str] = set()  # folders in which another process writes
-    while parent is None or os.getppid() == parent:
+    while True:
         point = take(store, session, lambda p: only(p) and p.name not in in_use, last)
         if point is not None:
             last = shape_of(point)
@@ -77,8 +73,8 @@ def finish(
     told = False
     while True:
         work(store, session, programs, only)
-        states = zip(store.points(), store.states(session), strict=True)
-        running = [p.index for p, state in states if state == "running" and only(p)]
+        found = store.look(session)
+        running = [p.index for p, state in found if state == "running" and only(p)]
         if not running:
             return
         if not told:
@@ -93,10 +89,9 @@ def take(
 ) -> Point | None:
     """Claims a waiting point, of the last shape if there is one."""
     with store.lock():
-        if store.sweep.method == "bayes":
-            propose(store, session)
-        states = zip(store.points(), store.states(session), strict=True)
-        waiting = [p for p, state in states if state == "waiting" and only(p)]
+        store.proposer.propose(store, session)
+        found = store.look(session)
+        waiting = [p for p, state in found if state == "waiting" and only(p)]
         for point in _in_order(waiting, last):
             if store.claim(point, session):
                 return point
@@ -118,7 +113,7 @@ def refuse(
     refused = []
     for point in points if len(points) <= MOST_REFUSED else ():
         try:
-            config_of(store.sweep, point.settings)
+            store.proposer.config(point)
         except UserError as error:
             store.fail(point, str(error), session)
             refused.append((point, error))
@@ -138,20 +133,25 @@ def run_point(store: Store, point: Point, session: str, programs: Programs) -> b
     resume = (folder / "config.json").exists()
     where: dict[str, Any] = {"run.dir": str(folder), "run.resume": resume}
     try:
-        config = override(config_of(store.sweep, point.settings), where)
-        programs[store.sweep.program](config)
+        config = override(store.proposer.config(point), where)
+        programs[store.proposer.program](config)
     except Exception as error:  # one point's accident is not the sweep's
         cause = _cause(error)
         if isinstance(cause, BlockingIOError) and isinstance(error, UserError):
             return False
         if cause is not None and cause.errno in _OF_THE_DISK:
             raise RunError(str(error).replace("\n", " ")) from error
-        if isinstance(error, UserError | RunError):
+        if isinstance(error, UserError):
+            store.fail(point, str(error), session, mistake=error)
+        elif isinstance(error, RunError):
             store.fail(point, str(error), session)
         else:
             store.fail(point, in_a_line(error), session, traceback.format_exc())
     else:
-        store.succeed(point)
+        if store.summary(point) is not None:
+            store.succeed(point)
+        else:
+            store.fail(point, f"{folder}: damaged; remove it", session)
     return True
 
 
