@@ -1,4 +1,4 @@
-"""A worker process of a sweep: python -m testbed.worker DIR SESSION.
+"""A worker process, of a sweep or a boundary: python -m testbed.worker DIR SESSION.
 
 It ends when its standard input does, as it is open for as long as its runner lives.
 """
@@ -19,12 +19,14 @@ def main() -> None:
     path, session = Path(sys.argv[1]), sys.argv[2]
     with guarded():
         from testbed.programs import PROGRAMS
+        from testbed.sweeps.boundary_folder import open_boundary
         from testbed.sweeps.queue.leaving import leaving
         from testbed.sweeps.queue.store import accidents
         from testbed.sweeps.queue.sweep_store import open_store
         from testbed.sweeps.queue.work import work
 
-        store = open_store(None, path)
+        of_a_sweep = (path / "sweep.yaml").exists()
+        store = open_store(None, path) if of_a_sweep else open_boundary(path)
         try:
             with accidents(store.path), leaving(store.release):
                 threading.Thread(target=_leave_with_runner, daemon=True).start()

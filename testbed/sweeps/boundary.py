@@ -66,6 +66,7 @@ class Plan:
       seeds: networks of one run.
       most_seeds: at most at one depth, a multiple of seeds.
       settings: of every run, by dotted name.
+      reuse: further folders whose finished runs are used.
     """
 
     networks: tuple[str, ...] = tuple(NETWORKS)
@@ -76,6 +77,7 @@ class Plan:
     seeds: int = 4
     most_seeds: int = 16
     settings: Mapping[str, Any] = dataclasses.field(default_factory=dict)
+    reuse: tuple[str, ...] = ()
 
     @property
     def rises(self) -> bool:
@@ -93,6 +95,11 @@ class Plan:
             "most_seeds": self.most_seeds,
         }
 
+    @property
+    def most_batches(self) -> int:
+        """Runs at one depth, at most."""
+        return self.most_seeds // self.seeds
+
     def check(self) -> None:
         """Raises UserError for a plan that cannot be carried out."""
         for name in self.networks:
@@ -108,7 +115,7 @@ class Plan:
             remedy = f"e.g. {4 * self.seeds}"
             raise UserError("most_seeds", self.most_seeds, rule, remedy)
         places = len(self.networks) * len(self.widths) * len(self.depths)
-        if (runs := places * (self.most_seeds // self.seeds)) > MOST_RUNS:
+        if (runs := places * self.most_batches) > MOST_RUNS:
             rule = f"a search of up to {runs:,} runs is beyond {MOST_RUNS:,}"
             remedy = "give fewer widths, or lower most_seeds"
             raise UserError("widths", self.widths, rule, remedy)
@@ -218,6 +225,11 @@ def plan_of(base: Plan, options: BoundaryOptions) -> Plan:
             raise UserError("depths", depths, "must be LOW-HIGH", "e.g. --depths 1-256")
         check_bounds({"model.depth": highest})
         given["depths"] = tuple(depth_grid(lowest, highest))
+    if options.reuse:
+        for path in options.reuse:
+            if not path.exists():
+                raise UserError("reuse", path, "does not exist", "give folders of runs")
+        given["reuse"] = tuple(str(path.resolve()) for path in options.reuse)
     if options.set is not None:
         given["settings"] = dict(map(_setting, options.set))
     plan = dataclasses.replace(base, **given)

@@ -9,8 +9,9 @@ Seconds come from the runs that are there, or from a formula.
 
 import math
 from collections.abc import Iterable, Mapping, Sequence
+from functools import partial
 from pathlib import Path
-from typing import Any, NamedTuple, Protocol
+from typing import NamedTuple
 
 import numpy as np
 from scipy import optimize
@@ -24,6 +25,8 @@ from testbed.runs.memory import input_shape
 from testbed.runs.parsing import Damaged
 from testbed.runs.stored import read_config
 from testbed.sweeps.boundary import Plan
+from testbed.sweeps.boundary_search import Search
+from testbed.sweeps.read_run import value_at
 
 NOISE = {"relative_distance": 0.15, "kernel_drift": 0.3, "departure_time": 0.6}
 """Standard deviation of log y over networks, measured at widths 8 to 64."""
@@ -34,35 +37,7 @@ _PRIOR = 400
 # to a factor of 2.
 _START_SECONDS = 13.0
 _SECONDS_PER_WORK = 1e-10
-
-
-class Searching(Protocol):
-    """What is known of one search: `testbed.sweeps.boundary_search.Search`."""
-
-    @property
-    def name(self) -> str:
-        """Of the networks."""
-        ...
-
-    @property
-    def width(self) -> int:
-        """n."""
-        ...
-
-    @property
-    def measured(self) -> Mapping[int, Sequence[float]]:
-        """Measures by depth."""
-        ...
-
-    @property
-    def boundary(self) -> object | None:
-        """What was found, at the end."""
-        ...
-
-    @property
-    def error(self) -> str | None:
-        """Why it cannot go on."""
-        ...
+Measured = Mapping[int, Sequence[float]]
 
 
 class Left(NamedTuple):
@@ -73,8 +48,8 @@ class Left(NamedTuple):
       seconds: until all of them are done.
     """
 
-    runs: tuple[int, int, int]
-    seconds: tuple[float, float, float]
+    runs: list[int]
+    seconds: list[float]
 
 
 class Forecast:
@@ -82,14 +57,13 @@ class Forecast:
 
     Args:
       plan: that is carried out.
-      jobs: searches that go on at a time.
+      jobs: runs at a time.
     """
 
     def __init__(self, plan: Plan, jobs: int):
         self.plan, self.jobs = plan, jobs
-        self._timings: list[tuple[float, float]] = []
-        self._counted: dict[Any, np.ndarray] = {}
-        self._worked: dict[Any, np.ndarray] = {}
+        self._timings: dict[Path, tuple[float, float]] = {}
+        self._counted: dict[str, np.ndarray] = {}
         rng = np.random.default_rng(0)
         low, high = np.log([plan.depths[0] / 2, plan.depths[-1] * 2])
         self._stars = np.exp(rng.uniform(low, high, _PRIOR))
@@ -97,13 +71,13 @@ class Forecast:
 
     def learn(self, folders: Iterable[Path]) -> None:
         """Takes the seconds that finished runs took."""
-        for folder in map(RunFolder, folders):
+        for folder in set(folders) - set(self._timings):
             try:
-                summary = folder.read_json("summary.json") or {}
-                seconds = summary.get("seconds", {}).get("total")
+                summary = RunFolder(folder).read_json("summary.json") or {}
+                seconds = value_at(summary, "seconds.total")
                 if summary.get("status") == "done" and seconds:
-                    config = read_config(folder.path, Config)
-                    self._timings.append((work(config), float(seconds)))
+                    config = read_config(folder, Config)
+                    self._timings[folder] = work(config), seconds
             except (Damaged, UserError, LookupError, TypeError, AttributeError):
                 continue  # named where its numbers would be used
 
@@ -112,9 +86,9 @@ class Forecast:
         """How many runs the seconds rest on."""
         return len(self._timings)
 
-    def left(self, searches: Sequence[Searching]) -> Left:
+    def left(self, searches: Iterable[Search]) -> Left:
         """What searches that are not at their end still cost."""
-        start, unit = pace(self._timings)
+        start, unit = pace(list(self._timings.values()))
         runs, total, longest = np.zeros((3, _DRAWS))
         for one in searches:
             if one.boundary is not None or one.error is not None:
@@ -122,26 +96,20 @@ class Forecast:
             # In each draw all searches are alike, as kinds and widths tend to be: the
             # range would otherwise be that of an average.
             counts = self._counts(one.measured)
-            seconds = counts @ (start + unit * self._works(one.name, one.width))
+            config = partial(self.plan.config, one.name, one.width)
+            works = np.array([work(config(depth)) for depth in self.plan.depths])
+            seconds = counts @ (start + unit * works)
             runs, total = runs + counts.sum(1), total + seconds
             longest = np.maximum(longest, seconds)
-        low, middle, high = np.quantile(runs, _QUANTILES).round().astype(int)
         seconds = np.quantile(np.maximum(total / self.jobs, longest), _QUANTILES)
         if not self._timings:  # the formula knows no machine
             seconds *= (0.5, 1, 2)
-        return Left((int(low), int(middle), int(high)), tuple(map(float, seconds)))  # pyright: ignore[reportArgumentType]
+        runs = np.quantile(runs, _QUANTILES).round().astype(int)
+        return Left(runs.tolist(), seconds.tolist())
 
-    def _works(self, name: str, width: int) -> np.ndarray:
-        """Work of a run at each depth of the grid, (depths,)."""
-        if (name, width) not in self._worked:
-            configs = [self.plan.config(name, width, d) for d in self.plan.depths]
-            self._worked[name, width] = np.array([work(config) for config in configs])
-        return self._worked[name, width]
-
-    def _counts(self, measured: Mapping[int, Sequence[float]]) -> np.ndarray:
+    def _counts(self, measured: Measured) -> np.ndarray:
         """Further runs at each depth of the grid, (draws, depths)."""
-        key = tuple((d, tuple(y)) for d, y in sorted(measured.items()))
-        if key not in self._counted:
+        if (key := str(measured)) not in self._counted:
             misfit = np.zeros(_PRIOR)
             for depth, y in measured.items():
                 known = [v for v in y if v == v]
@@ -149,18 +117,16 @@ class Forecast:
                     seen = np.log(np.median(known) / self.plan.threshold)
                     gap = np.clip(seen, -3, 3) - np.clip(self._log(depth), -3, 3)
                     misfit += gap**2
-            drawn = np.argsort(misfit, kind="stable")[:_DRAWS]
-            self._counted[key] = np.array(
-                [self._simulate(measured, i) for i in map(int, drawn)]
-            )
+            drawn = np.argsort(misfit, kind="stable")[:_DRAWS].tolist()
+            self._counted[key] = np.array([self._simulate(measured, i) for i in drawn])
         return self._counted[key]
 
-    def _simulate(self, measured: Mapping[int, Sequence[float]], i: int) -> np.ndarray:
+    def _simulate(self, measured: Measured, i: int) -> np.ndarray:
         plan, rng = self.plan, np.random.default_rng(i)
         found = {depth: list(y) for depth, y in measured.items()}
         counts = np.zeros(len(plan.depths))
         while isinstance(step := search(found, **plan.options), Run):
-            batches = -(-step.seeds // plan.seeds)
+            batches = math.ceil(step.seeds / plan.seeds)
             noise = NOISE[plan.measure] * rng.normal(size=batches * plan.seeds)
             y = plan.threshold * np.exp(self._log(step.depth)[i] + noise)
             found[step.depth] = [*found.get(step.depth, []), *y]

@@ -11,7 +11,8 @@ from testbed.runs.parsing import Damaged
 from testbed.runs.stored import identity
 from testbed.settings import flatten
 from testbed.sweeps.boundary import Plan, plan_of, todays_names
-from testbed.sweeps.queue.store import accidents
+from testbed.sweeps.boundary_search import Searches
+from testbed.sweeps.queue.store import Store, accidents
 
 
 def plan_in(options: BoundaryOptions) -> Plan:
@@ -29,6 +30,7 @@ def plan_in(options: BoundaryOptions) -> Plan:
         stored: dict[str, Any] = RunFolder(path).read_json("plan.json") or {}
         lists = {name: tuple(stored[name]) for name in ("networks", "widths", "depths")}
         lists["networks"] = todays_names(lists["networks"])
+        lists["reuse"] = tuple(stored.get("reuse", ()))
         values: dict[str, Any] = stored | lists
         kept = Plan(**values)
         kept.check()
@@ -41,6 +43,12 @@ def plan_in(options: BoundaryOptions) -> Plan:
     if _decisive(plan) != _decisive(kept):
         raise UserError("dir", path, "belongs to another boundary", choose)
     return plan
+
+
+def open_boundary(path: Path) -> Store:
+    """The store of a boundary's folder that holds a plan."""
+    plan = plan_in(BoundaryOptions(path))
+    return Store(path, Searches(plan, path))
 
 
 def keep_plan(plan: Plan, path: Path) -> None:
@@ -57,4 +65,4 @@ def keep_plan(plan: Plan, path: Path) -> None:
 def _decisive(plan: Plan) -> tuple[Plan, dict[str, Any]]:
     """What decides the numbers, however the settings are written."""
     config = plan.config(plan.networks[0], plan.widths[0], plan.depths[0])
-    return dataclasses.replace(plan, settings={}), identity(flatten(config))
+    return dataclasses.replace(plan, settings={}, reuse=()), identity(flatten(config))

@@ -1,21 +1,21 @@
 """What scripts/boundary.py does, and what a person sees of it."""
 
-import os
-import sys
+import secrets
+import time
 from collections.abc import Callable, Sequence
 from pathlib import Path
 
-from testbed.errors import RunError, UserError
+from testbed.errors import RunError
 from testbed.options import BoundaryOptions
 from testbed.runs.console import Console, duration
 from testbed.surroundings import check_elsewhere
 from testbed.sweeps.boundary import Found, Plan, in_words, law_text
 from testbed.sweeps.boundary_cost import Forecast
 from testbed.sweeps.boundary_folder import keep_plan, plan_in
-from testbed.sweeps.boundary_search import Search, begin, find, runs_below
-from testbed.sweeps.boundary_workers import Workers
+from testbed.sweeps.boundary_search import Searches
 from testbed.sweeps.gather import MEASURES
-from testbed.sweeps.queue.leaving import heeding_interrupts
+from testbed.sweeps.queue.store import Store, accidents
+from testbed.sweeps.queue.workers import keep_working
 
 Write = Callable[[Plan, Sequence[Found], Path], Path]
 
@@ -31,35 +31,25 @@ def run(options: BoundaryOptions, write: Write) -> None:
       UserError: options that cannot be honoured.
       RunError: a run that failed, or a folder that cannot be written.
     """
-    plan = plan_in(options)
-    for path in options.reuse:
-        if not path.exists():
-            raise UserError("reuse", path, "does not exist", "give folders of runs")
-    console = Console()
-    runs = runs_below([options.dir / "points", *options.reuse])
-    searches = begin(plan, runs)
+    plan, path, console = plan_in(options), options.dir, Console()
+    searches = Searches(plan, path)
     forecast = Forecast(plan, options.jobs)
-    forecast.learn(runs.values())
-    console.print(_opening(plan, forecast, searches))
+    for folders in searches.runs.values():
+        forecast.learn(folders)
+    console.print(_opening(searches, forecast))
     if options.dry:
         return
     check_elsewhere()
-    keep_plan(plan, options.dir)
-    console.print(f"Recording in {options.dir}\n")
-    if options.jobs > 1:  # they share a card: each takes its memory as it needs it
-        os.environ.setdefault("XLA_PYTHON_CLIENT_PREALLOCATE", "false")
-    workers = Workers(options.jobs)
-    try:
-        with heeding_interrupts() as check:
-            found = find(
-                plan, options.dir, searches, forecast, workers.start, console.say, check
-            )
-    except KeyboardInterrupt:
-        print("stopped: started again, the search goes on", file=sys.stderr)
-        sys.exit(130)
-    finally:
-        workers.stop()
-    page = write(plan, found, options.dir)
+    keep_plan(plan, path)
+    console.print(f"Recording in {path}\n")
+    speak(searches, forecast, console.say)
+    with accidents(path):
+        store = Store(path, searches)
+        session = f"{int(time.time())}-{secrets.token_hex(3)}"
+        keep_working(store, session, options.jobs)
+        found = searches.found()
+        with store.lock():  # another process may be at its end, too
+            page = write(plan, found, path)
     console.print("")
     for one in found:
         for width, boundary in zip(one.widths, one.boundaries, strict=True):
@@ -73,18 +63,35 @@ def run(options: BoundaryOptions, write: Write) -> None:
     ]
     if failed:
         more = f"; {len(failed) - 1} more in the report" if failed[1:] else ""
-        raise RunError(f"{failed[0]}{more}; started again, the search goes on")
+        where = f"see {path / 'failures'}"
+        raise RunError(f"{failed[0]}{more}; {where}; started again, the search goes on")
 
 
-def _opening(plan: Plan, forecast: Forecast, searches: Sequence[Search]) -> str:
-    known = sum(len(runs) for one in searches for runs in one.batches.values())
+def speak(searches: Searches, forecast: Forecast, say: Callable[[str], None]) -> None:
+    """Makes searches say what they ask for and find, and how much is left."""
+
+    def left() -> str:
+        folders = [folder for one in searches.all for folder in one.ended]
+        forecast.learn(folders)
+        rest, done = forecast.left(searches.all), len(folders)
+        return (
+            f"[{done} of about {done + rest.runs[1]} runs, about "
+            f"{duration(rest.seconds[1])} left]"
+        )
+
+    searches.say, searches.left = say, left
+
+
+def _opening(searches: Searches, forecast: Forecast) -> str:
+    plan = searches.plan
+    known = sum(len(runs) for one in searches.all for runs in one.batches.values())
     asked = (
         f"Boundary d*(n): where {MEASURES[plan.measure]} passes {plan.threshold:g}\n"
         f"{', '.join(plan.networks)}; widths {', '.join(map(str, plan.widths))}; "
         f"{len(plan.depths)} depths from {plan.depths[0]} to {plan.depths[-1]}\n"
         f"Finished before and used: {known} runs\n"
     )
-    left = forecast.left(searches)
+    left = forecast.left(searches.all)
     least, middle, most = left.runs
     if not most:
         return f"{asked}Nothing is left to train"

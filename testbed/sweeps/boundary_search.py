@@ -1,18 +1,11 @@
-"""The search for d*(n): which runs are asked for, which are there, what they say.
+"""The searches of a boundary: the proposer of its points.
 
-A run is named by the hash of the settings that decide its numbers, so that a search
-started again, or another one, finds what was trained.  A network that diverged counts
-as beyond the threshold.
+What is asked for follows from the runs that have ended and from nothing else.  So it
+is the same whoever asks, and a search that is started again goes on as it would have.
 """
 
-import dataclasses
-import hashlib
-import json
 import math
-import warnings
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
-from concurrent.futures import FIRST_COMPLETED, Future, wait
-from concurrent.futures.process import BrokenProcessPool
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -21,228 +14,173 @@ import numpy as np
 from testbed.config import Config
 from testbed.divergence.boundary import Boundary, Run, search
 from testbed.divergence.boundary_fit import boundary_fit
-from testbed.errors import RunError, UserError
-from testbed.runs.console import duration
-from testbed.runs.folder import RunFolder
-from testbed.runs.parsing import Damaged
-from testbed.runs.stored import identity
-from testbed.settings import flatten
+from testbed.errors import UserError
+from testbed.settings import flatten, override
 from testbed.sweeps.boundary import Found, Plan, in_words
-from testbed.sweeps.boundary_cost import Forecast
-from testbed.sweeps.gather import gather
+from testbed.sweeps.boundary_runs import Runs, digest, runs_below, values, warnings_of
+from testbed.sweeps.queue.store import Point, Proposer, Store
 
-Start = Callable[[Config, Path], Future]
-"""Begins the run of a config in a folder; its result are the run's warnings."""
-
-POLL_SECONDS = 0.2
-_KILLED = (
-    "a run's process was killed, perhaps for want of memory; --jobs 1 or lower "
-    "--widths and --depths take less"
-)
+Say = Callable[[str], None]
 
 
-@dataclasses.dataclass(eq=False)
 class Search:
     """The search at one width.
 
-    Attributes:
+    Args:
+      plan: that is carried out.
       name: of the networks.
       width: n.
-      batches: {depth: {number of the run: y of its networks, None if under way}}.
+      runs: that were made before.
+
+    Attributes:
+      batches: {depth: {number of the run: y of its networks}}.
+      ended: {folder: point} of those that have ended since this was made.
+      asked: points that are asked for now, with their states.
       boundary: once it is found.
-      error: of a run that failed; the search is set aside then.
+      error: of a point that failed; the search is set aside then.
     """
 
-    name: str
-    width: int
-    batches: dict[int, dict[int, list[float] | None]] = dataclasses.field(
-        default_factory=dict
-    )
-    boundary: Boundary | None = None
-    error: str | None = None
+    def __init__(self, plan: Plan, name: str, width: int, runs: Runs):
+        self.plan, self.name, self.width = plan, name, width
+        self.batches: dict[int, dict[int, list[float]]] = {}
+        self.ended: dict[Path, Point] = {}
+        self.asked: list[tuple[Point, str]] = []
+        self.boundary: Boundary | None = None
+        self.error: str | None = None
+        self._begun: set[str] = set()
+        for depth in plan.depths:
+            for batch in range(plan.most_batches):
+                for folder in runs.get(self._point(depth, batch).name, ()):
+                    self._take_in(depth, batch, folder)
 
     @property
     def measured(self) -> dict[int, list[float]]:
         """{depth: y of each network}, in the same order whichever run ended first."""
-        found = {
-            depth: [v for _, y in sorted(runs.items()) for v in y or []]
+        return {
+            depth: [v for _, y in sorted(runs.items()) for v in y]
             for depth, runs in self.batches.items()
         }
-        return {depth: y for depth, y in found.items() if y}
 
-    def runs(self, plan: Plan, step: Run) -> Iterator[Config]:
+    def look(
+        self, store: Store, session: str | None, say: Say, left: Callable[[], str]
+    ) -> None:
+        """Takes in what has ended, and asks for what is next.
+
+        A search of which a run fails in this session, otherwise than by divergence, is
+        set aside.
+
+        Args:
+          store: of the points.
+          session: name of this start.
+          say: told what is new.
+          left: how much is left to do, in words.
+
+        Raises:
+          UserError: a run was refused, as every other would be.
+        """
+        step: Run | Boundary | None = self.boundary
+        while not isinstance(step, Boundary):
+            step = search(self.measured, **self.plan.options)
+            points = self._points(step) if isinstance(step, Run) else []
+            self.asked = [(point, store.state(point, session)) for point in points]
+            ended = [point for point, state in self.asked if state == "done"]
+            for point in ended:
+                folder, depth = store.folder(point), point.settings["model.depth"]
+                self._take_in(depth, point.index, folder)
+                self.ended[folder] = point
+                for line in warnings_of(folder, self.plan):
+                    say(f"depth {depth}: warning: {line}")
+            if not ended:
+                break
+        if isinstance(step, Boundary):
+            if self.boundary is None:
+                say(in_words(step))
+            self.boundary = step
+            return
+        before, self.error = self.error, None
+        for point, state in self.asked:
+            if state == "failed":
+                failure = store.failure(point) or {}
+                self.asked = [one for one in self.asked if one[1] != "waiting"]
+                self.error = str(failure.get("error"))
+                if failure.get("mistake"):
+                    raise UserError(*failure["mistake"])
+                if before is None:
+                    say(f"depth {step.depth}: failed: {self.error}")
+            elif state == "running" and point.name not in self._begun:
+                self._begun |= {point.name for point, _ in self.asked}
+                say(f"depth {step.depth}, {step.seeds} networks ... {left()}")
+
+    def _take_in(self, depth: int, batch: int, folder: Path) -> None:
+        if (y := values(folder, self.plan)) is not None:
+            self.batches.setdefault(depth, {})[batch] = y
+
+    def _points(self, step: Run) -> list[Point]:
         """As many further runs as hold the networks that `step` asks for."""
-        asked = self.batches.setdefault(step.depth, {})
-        for _ in range(math.ceil(step.seeds / plan.seeds)):
-            batch = next(i for i in range(len(asked) + 1) if i not in asked)
-            asked[batch] = None
-            yield plan.config(self.name, self.width, step.depth, batch)
+        known = self.batches.get(step.depth, {})
+        left = [i for i in range(self.plan.most_batches) if i not in known]
+        count = math.ceil(step.seeds / self.plan.seeds)
+        return [self._point(step.depth, batch) for batch in left[:count]]
+
+    def _point(self, depth: int, batch: int) -> Point:
+        settings = flatten(self.plan.config(self.name, self.width, depth, batch))
+        return Point(batch, digest(settings), settings)
 
 
-def find(
-    plan: Plan,
-    path: Path,
-    searches: Sequence[Search],
-    forecast: Forecast,
-    start: Start,
-    say: Callable[[str], None],
-    check: Callable[[], None] = lambda: None,
-) -> list[Found]:
-    """Starts the runs that the searches ask for, and returns d*(n).
-
-    A search of which a run fails, otherwise than by divergence, is set aside.
+class Searches(Proposer):
+    """Proposes the runs of all searches of a plan, those of the first ones first.
 
     Args:
       plan: checked.
-      path: folder of the boundary; runs are kept under path/points.
-      searches: from `begin`.
-      forecast: of their cost; as many searches as it has jobs go on at a time.
-      start: begins a run.
-      say: told what is asked for and what was found.
-      check: called every `POLL_SECONDS`; what it raises ends the search.
+      path: folder of the boundary.
 
-    Raises:
-      UserError: a run was refused.
+    Attributes:
+      runs: that were made before.
+      all: the searches.
+      say: told what is new.
+      left: how much is left to do, in words.
     """
-    todo, done = list(searches), 0
-    waiting: dict[Future, tuple[Search, int, int, Path]] = {}
-    while todo or waiting:
-        while todo and len({one for one, *_ in waiting.values()}) < forecast.jobs:
-            one = todo.pop(0)
+
+    program = "scripts/boundary.py"
+
+    def __init__(self, plan: Plan, path: Path):
+        self.plan = plan
+        self.runs = runs_below([path / "points", *map(Path, plan.reuse)])
+        self.all = [
+            Search(plan, name, width, self.runs)
+            for name in plan.networks
+            for width in plan.widths
+        ]
+        self.say: Say = lambda text: None  # workers are silent
+        self.left: Callable[[], str] = str
+
+    def points(self, store: Store, session: str | None) -> list[Point]:
+        """Those that have ended since the start, and those that are asked for now."""
+        for one in self.all:
             who = f"{one.name}, width {one.width}"
-            step = search(one.measured, **plan.options)
-            if isinstance(step, Boundary):
-                one.boundary = step
-                say(f"{who}: {in_words(step)}")
-                continue
-            left = forecast.left(searches)
-            say(
-                f"{who}: depth {step.depth}, {step.seeds} networks ... [{done} of "
-                f"about {done + left.runs[1]} runs, about "
-                f"{duration(left.seconds[1])} left]"
-            )
-            for config in one.runs(plan, step):
-                folder = path / "points" / digest(flatten(config))
-                batch = config.train.seed
-                waiting[start(config, folder)] = one, step.depth, batch, folder
-        ready = wait(waiting, POLL_SECONDS, return_when=FIRST_COMPLETED).done
-        check()
-        for future in ready:
-            one, depth, batch, folder = waiting.pop(future)
-            place = f"{one.name}, width {one.width}, depth {depth}"
-            try:
-                warned = future.result()
-                y = values(folder, plan)
-                if y is None:
-                    raise RunError(f"{folder}: damaged; remove it")
-            except (RunError, BrokenProcessPool) as error:
-                one.error = str(error) if isinstance(error, RunError) else _KILLED
-                say(f"{place}: failed: {one.error}")
-                continue
-            if plan.rises and math.inf in y:
-                warned = [f"{y.count(math.inf)} of {len(y)} networks diverged"]
-            for line in warned:
-                say(f"{place}: warning: {line}")
-            one.batches[depth][batch] = y
-            done += 1
-            forecast.learn([folder])
-            under_way = any(one is other for other, *_ in waiting.values())
-            if not under_way and one.error is None:
-                todo.insert(0, one)
-    return [_found(name, searches) for name in plan.networks]
+            say = lambda text, who=who: self.say(f"{who}: {text}")
+            one.look(store, session, say, self.left)
+        ended = [point for one in self.all for point in one.ended.values()]
+        return ended + [point for one in self.all for point, _ in one.asked]
 
+    def config(self, point: Point) -> Config:
+        """The validated config of a run."""
+        return override(Config(), point.settings)
 
-def begin(plan: Plan, runs: Mapping[str, Path]) -> list[Search]:
-    """The searches of a plan, with what is known from `runs` (of `runs_below`)."""
-    searches = []
-    for name in plan.networks:
-        for width in plan.widths:
-            one = Search(name, width)
-            for depth in plan.depths:
-                for batch in range(plan.most_seeds // plan.seeds):
-                    config = plan.config(name, width, depth, batch)
-                    folder = runs.get(digest(flatten(config)))
-                    y = values(folder, plan) if folder else None
-                    if y is not None:
-                        one.batches.setdefault(depth, {})[batch] = y
-            searches.append(one)
-    return searches
+    def is_result(self, folder: Path, summary: Mapping[str, Any]) -> bool:
+        """Whether a run is done, or ended in divergence."""
+        return values(folder, self.plan) is not None
 
+    def found(self) -> list[Found]:
+        """What is known of each network."""
+        return [self._found(name) for name in self.plan.networks]
 
-def runs_below(paths: Iterable[Path]) -> dict[str, Path]:
-    """{digest: folder} of the runs at or below `paths`: a finished one if there is."""
-    found: dict[str, Path] = {}
-    for path in paths:
-        for file in sorted(path.rglob("config.json")):
-            config = _read(file.parent, "config.json")
-            if "train.seeds" in config:
-                name = digest(config)
-                if name not in found or not _finished(found[name]):
-                    found[name] = file.parent
-    return found
-
-
-def _finished(folder: Path) -> bool:
-    summary = _read(folder, "summary.json")
-    return summary.get("status") == "done" or bool(_lost(summary)["seeds"])
-
-
-def _read(folder: Path, name: str) -> dict[str, Any]:
-    """A file of a run, {} if it is not there or damaged: the run is then made anew."""
-    try:
-        return RunFolder(folder).read_json(name) or {}
-    except Damaged as damage:
-        warnings.warn(f"{damage}; its run is not used", stacklevel=2)
-        return {}
-
-
-def _lost(summary: Mapping[str, Any]) -> Mapping[str, Any]:
-    return summary.get("diverged") or {"seeds": []}
-
-
-def digest(flat: Mapping[str, Any]) -> str:
-    """Names a run by the settings that decide its numbers."""
-    text = json.dumps(identity(flat), sort_keys=True)
-    return hashlib.sha256(text.encode()).hexdigest()[:12]
-
-
-def values(folder: Path, plan: Plan) -> list[float] | None:
-    """The measure of each network of a run that is done, or that ended in divergence.
-
-    A network that diverged counts as beyond any threshold: inf, or the departure time
-    that is known, at the latest that of divergence.  None of a run that failed
-    otherwise, or is not finished.
-    """
-    summary = _read(folder, "summary.json")
-    if not summary:
-        return None
-    lost = _lost(summary)
-    y = [math.nan] * plan.seeds
-    if summary["status"] == "done":
-        try:
-            found = gather([folder]).networks[plan.measure]
-        except UserError as error:  # damaged: it is run again
-            warnings.warn(f"{folder}: not used: {error.rule}", stacklevel=2)
-            return None
-        y = [float(v) if v > 0 else math.nan for v in np.asarray(found, np.float64)]
-    elif not lost["seeds"]:
-        return None
-    elif not plan.rises and "departure" in summary:
-        departed = summary["departure"]["test"]["seeds"]
-        y = [math.nan if t is None else t for t in departed]
-    for seed in lost["seeds"]:
-        if plan.rises:
-            y[seed] = math.inf
-        elif math.isnan(y[seed]):
-            y[seed] = max(lost["t"], summary["lr"])  # lr is the time of one step
-    return y
-
-
-def _found(name: str, searches: Sequence[Search]) -> Found:
-    own = [one for one in searches if one.name == name]
-    found = {one.width: one.boundary for one in own if one.boundary}
-    widths, boundaries = tuple(found), tuple(found.values())
-    stars = [b.star for b in boundaries]
-    ends = np.reshape([b.interval for b in boundaries], (-1, 2))
-    failed = {one.width: one.error for one in own if one.error is not None}
-    return Found(name, widths, boundaries, boundary_fit(widths, stars, ends), failed)
+    def _found(self, name: str) -> Found:
+        own = [one for one in self.all if one.name == name]
+        found = {one.width: one.boundary for one in own if one.boundary}
+        widths, boundaries = tuple(found), tuple(found.values())
+        stars = [b.star for b in boundaries]
+        ends = np.reshape([b.interval for b in boundaries], (-1, 2))
+        law = boundary_fit(widths, stars, ends)
+        failed = {one.width: str(one.error) for one in own if one.boundary is None}
+        return Found(name, widths, boundaries, law, failed)

@@ -7,7 +7,6 @@ import signal
 import subprocess
 import sys
 import time
-from concurrent.futures import Future
 from pathlib import Path
 
 import pytest
@@ -15,6 +14,8 @@ import pytest
 from testbed.errors import RunError
 from testbed.runs.digests import plain
 from testbed.settings import flatten
+from testbed.sweeps.queue import workers
+from testbed.sweeps.queue.work import run_point, take
 
 SCRIPT = Path(__file__).resolve().parents[2] / "scripts" / "boundary.py"
 TINY = (
@@ -30,27 +31,39 @@ def boundary(here):
     return functools.partial(here, "boundary.py")
 
 
-def begin(environment, folder, runs):
-    """The script in a process of its own, once it began as many runs; its children."""
-    process = subprocess.Popen(
-        [sys.executable, str(SCRIPT), "--dir", str(folder), *TINY],
+STOPPED = "stopped: interrupted; run again to go on\n"
+
+
+def begin(environment, folder, *options):
+    """The script in a process of its own."""
+    return subprocess.Popen(
+        [sys.executable, str(SCRIPT), "--dir", str(folder), *TINY, *options],
         env=environment,
         stdout=subprocess.PIPE,
         stderr=subprocess.PIPE,
         text=True,
     )
+
+
+def until(condition):
+    """Waits; returns what the condition gives when it is true."""
+    deadline = time.monotonic() + 60
+    while not (found := condition()):
+        assert time.monotonic() < deadline
+        time.sleep(0.05)
+    return found
+
+
+def at_work(process, runs):
+    """Waits until it has begun as many runs; the processes of its workers."""
     for line in process.stdout:
         runs -= "networks ..." in line
         if not runs:
             break
-    deadline = time.monotonic() + 60
-    children = Path(f"/proc/{process.pid}/task/{process.pid}/children")
-    while not any(
-        "spawn_main" in command_of(pid) for pid in children.read_text().split()
-    ):
-        assert time.monotonic() < deadline
-        time.sleep(0.05)
-    return process, children.read_text().split()
+    path = Path(f"/proc/{process.pid}/task/{process.pid}/children")
+    children = until(lambda: path.read_text().split())
+    assert all("testbed.worker" in command_of(pid) for pid in children)
+    return children
 
 
 def command_of(pid):
@@ -62,35 +75,40 @@ def command_of(pid):
 
 def gone(pids):
     """Waits until none of the processes is at work any more."""
-    deadline = time.monotonic() + 20
-    while any(command_of(pid) for pid in pids):
-        assert time.monotonic() < deadline, list(map(command_of, pids))
-        time.sleep(0.1)
+    until(lambda: not any(command_of(pid) for pid in pids))
 
 
 @pytest.mark.slow
 def test_a_boundary_is_found_whatever_happens(boundary, environment, tmp_path):
-    """Ctrl-C ends at once, a kill leaves no process; then it goes on to the end."""
-    folder = tmp_path / "b"
-    process, workers = begin(environment, folder, 2)
+    """Ctrl-C ends at once, a kill leaves no process; then two searches end together.
+
+    While a worker prepares data it holds locks, of which Python speaks when it is
+    stopped: in its log, not on the console.
+    """
+    folder, made = tmp_path / "b", tmp_path / "tfds"
+    process = begin(environment | {"TFDS_DATA_DIR": str(made)}, folder)
+    children = at_work(process, 1)
+    until(lambda: list(made.rglob("*")))
     process.send_signal(signal.SIGINT)
     _, error = process.communicate(timeout=5)
-    assert process.returncode == 130
-    assert error == "stopped: started again, the search goes on\n"
-    gone(workers)
-    assert len(list(folder.glob("points/*/summary.json"))) == 1
+    assert process.returncode == 130 and error == STOPPED
+    gone(children)
+    assert not list(folder.glob("claims/*"))
 
-    process, workers = begin(environment, folder, 1)
+    process = begin(environment, folder)
+    children = at_work(process, 2)
     process.kill()
     process.communicate(timeout=5)
-    gone(workers)
+    gone(children)
+    assert len(list(folder.glob("points/*/summary.json"))) == 1
 
-    args = ("--dir", folder, *TINY)
-    said = boundary(*args, "--dry").out
+    said = boundary("--dir", folder, *TINY, "--dry").out
     assert "Finished before and used: 1 runs" in said and "Expected: about" in said
-    said = boundary(*args, "--jobs=2").out
-    assert re.search(r"balanced, width 6: depth \d, 2 networks ... \[0 of about", said)
-    assert "Report: " in said and (folder / "report.html").exists()
+    for process in [begin(environment, folder, f"--jobs={n}") for n in (1, 2)]:
+        said, error = process.communicate(timeout=120)
+        assert process.returncode == 0 and error == "", error
+        assert re.search(r"balanced, width 6: depth \d, 2 networks ... \[\d of", said)
+        assert "Report: " in said and (folder / "report.html").exists()
     found = json.loads((folder / "boundary.json").read_text())
     assert boundary("--dir", folder).out.count("Nothing is left to train") == 1
     assert json.loads((folder / "boundary.json").read_text()) == found
@@ -109,19 +127,30 @@ def test_a_refused_run_is_one_line(boundary, tmp_path):
 
 @pytest.fixture
 def made_up(monkeypatch):
-    """No run takes place: each is begun by a function of its config and folder."""
+    """No run takes place: a function of config and folder stands for it."""
 
     def use(outcome):
-        def start(self, config, folder):
-            future = Future()
-            try:
-                outcome(config, folder)
-                future.set_result([])
-            except RunError as error:
-                future.set_exception(error)
-            return future
+        programs = {"scripts/boundary.py": lambda c: outcome(c, Path(c.run.dir))}
 
-        monkeypatch.setattr("testbed.sweeps.boundary_workers.Workers.start", start)
+        class Inside(workers.Workers):
+            def busy(self):
+                point = take(self._store, self._session)
+                if point is None:
+                    return False
+                try:
+                    run_point(self._store, point, self._session, programs)
+                finally:
+                    self._store.release()
+                return True
+
+            def _start(self):
+                return None
+
+            def stop(self):
+                pass
+
+        monkeypatch.setattr(workers, "Workers", Inside)
+        monkeypatch.setattr(workers, "POLL_SECONDS", 0.0)
 
     return use
 
@@ -156,7 +185,7 @@ def test_ctrl_c_is_not_lost_in_a_finalizer(boundary, made_up, tmp_path):
 
     made_up(interrupted)
     said = boundary("--dir", tmp_path / "b", *PLAN, check=130)
-    assert said.err == "stopped: started again, the search goes on\n"
+    assert said.err == STOPPED
     assert len(list(tmp_path.glob("b/points/*"))) == 1
 
 
@@ -211,8 +240,8 @@ def test_what_failed_is_told_at_the_end(boundary, made_up, tmp_path):
     made_up(outcome)
     said = boundary("--dir", tmp_path, *PLAN, check=1)
     assert said.err == (
-        "error: balanced, width 6: memory is exhausted; started again, the search goes "
-        "on\n"
+        f"error: balanced, width 6: memory is exhausted; see {tmp_path / 'failures'}; "
+        "started again, the search goes on\n"
     )
     assert "width 8: d* = 3.5" in said.out and (tmp_path / "report.html").exists()
 

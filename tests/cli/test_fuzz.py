@@ -227,7 +227,7 @@ def stopped(monkeypatch, tmp_path):
     monkeypatch.setattr("testbed.sweeps.run._run_workers", lambda *args: None)
     monkeypatch.setattr("testbed.sweeps.run.finish", lambda *args: None)
     monkeypatch.setattr("testbed.sweeps.run.slurm.submit", lambda *args: [])
-    monkeypatch.setattr("testbed.sweeps.boundary_run.find", stop)
+    monkeypatch.setattr("testbed.sweeps.boundary_run.keep_working", stop)
     monkeypatch.setattr("testbed.reproduce.run.reproduce", stop)
     monkeypatch.setattr("testbed.reports.sweeps.write.write_tables", stop)
 

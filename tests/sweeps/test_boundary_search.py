@@ -2,26 +2,28 @@
 
 import json
 import math
-import os
-import pickle
 import re
-from concurrent.futures import Future, wait
-from concurrent.futures.process import BrokenProcessPool
+import secrets
 from html import escape
+from pathlib import Path
 
 import numpy as np
 import pytest
 
 from testbed.errors import RunError, UserError
 from testbed.options import BoundaryOptions
+from testbed.programs import train_for_boundary
 from testbed.reports.boundary import record, write_boundary
 from testbed.runs.console import duration
-from testbed.runs.digests import plain
-from testbed.settings import flatten
+from testbed.runs.digests import plain, read_json, sealed
+from testbed.settings import flatten, override
 from testbed.sweeps.boundary import Plan, in_words, plan_of
 from testbed.sweeps.boundary_cost import Forecast, pace
-from testbed.sweeps.boundary_search import begin, digest, find, runs_below, values
-from testbed.sweeps.boundary_workers import Workers, train
+from testbed.sweeps.boundary_run import speak
+from testbed.sweeps.boundary_runs import digest, runs_below, values, warnings_of
+from testbed.sweeps.boundary_search import Searches
+from testbed.sweeps.queue.store import MOST_DEATHS, Store
+from testbed.sweeps.queue.work import run_point, take
 
 SMALL = {"train.steps": 6, "wandb.mode": "disabled"}
 RELATIVE = "distance/finite_linearized/test/relative"
@@ -53,47 +55,43 @@ def finish(config, folder, y, status="done", **summary):
 
 
 class Lab:
-    """Carries out searches with runs that end at once."""
+    """Carries out searches, by workers of this process, with runs that end at once.
+
+    Of the runs that go on at a time, that which was begun last ends first.
+    """
 
     def __init__(self, path, outcome):
         self.path, self.outcome = path, outcome
         self.ran, self.said = [], []
+        self.session = secrets.token_hex(3)
 
-    def start(self, config, folder):
-        future = Future()
+    def run(self, config):
         self.ran.append(config)
-        try:
-            self.outcome(config, folder)
-            future.set_result([])
-        except Exception as error:
-            future.set_exception(error)
-        return future
+        self.outcome(config, Path(config.run.dir))
 
     def find(self, plan, jobs=1):
-        searches = begin(plan, runs_below([self.path]))
-        forecast = Forecast(plan, jobs)
-        return find(plan, self.path, searches, forecast, self.start, self.said.append)
-
-
-class LastFirst(Lab):
-    """Runs end one by one, that which was begun last first."""
-
-    def __init__(self, path, outcome, monkeypatch):
-        super().__init__(path, outcome)
-        self.under_way = []
-        monkeypatch.setattr("testbed.sweeps.boundary_search.wait", self.wait)
-
-    def start(self, config, folder):
-        future = Future()
-        self.under_way.append((future, config, folder))
-        return future
-
-    def wait(self, futures, timeout, return_when):
-        if futures:
-            future, config, folder = self.under_way.pop()
-            self.outcome(config, folder)
-            future.set_result([])
-        return wait(futures, return_when=return_when)
+        searches = Searches(plan, self.path)
+        speak(searches, Forecast(plan, jobs), self.said.append)
+        store = Store(self.path, searches)
+        session, programs = self.session, {Searches.program: self.run}
+        idle = [Store(self.path, Searches(plan, self.path)) for _ in range(jobs)]
+        busy = []
+        try:
+            while True:
+                for worker in idle:
+                    busy.append((worker, take(worker, session)))
+                store.points(session)
+                idle = [worker for worker, point in busy if point is None]
+                busy = [pair for pair in busy if pair[1] is not None]
+                if not busy:
+                    return searches.found()
+                worker, point = busy[-1]
+                run_point(worker, point, session, programs)
+                worker.release()
+                idle.append(busy.pop()[0])
+        finally:
+            for worker, _ in busy:
+                worker.release()
 
 
 def power(config, folder, star=3.0, noise=0.05, slope=1.0):
@@ -158,17 +156,17 @@ def test_a_kill_between_two_runs_of_a_rung_changes_nothing(tmp_path):
     cut = Lab(tmp_path / "cut", outcome)
     for batch in range(3):
         config = plan.config("balanced", 8, 4, batch)
-        cut.start(config, cut.path / "points" / digest(flatten(config)))
+        outcome(config, cut.path / "points" / digest(flatten(config)))
     assert record(plan, cut.find(plan)) == found
-    assert len(cut.ran) == len(whole.ran)
+    assert len(cut.ran) == len(whole.ran) - 3
 
 
-def test_jobs_do_not_change_the_result(tmp_path, monkeypatch):
+def test_jobs_do_not_change_the_result(tmp_path):
     """As many searches at a time at most, and the same bits whichever ends first."""
     plan = plan_with(widths=(8, 12, 16))
     found = record(plan, Lab(tmp_path / "1", noisy).find(plan))
-    for jobs in (2, 50):
-        lab = LastFirst(tmp_path / str(jobs), noisy, monkeypatch)
+    for jobs in (2, 5):
+        lab = Lab(tmp_path / str(jobs), noisy)
         assert record(plan, lab.find(plan, jobs)) == found
         assert sum("[0 of" in line for line in lab.said) == min(jobs, 3)
 
@@ -241,29 +239,22 @@ def test_a_run_says_which_networks_diverged(tmp_path):
     tiny = {"data.train_size": 16, "data.test_size": 8, "kernel.probes": 0}
     tiny |= {"train.steps": 200, "measure.times": 2, "train.lr_fraction": 50.0}
     plan = plan_with(seeds=2, settings=SMALL | tiny)
-    warned = train(plan.config("balanced", 8, 1), tmp_path / "run")
+    where = {"run.dir": str(tmp_path / "run")}
+    train_for_boundary(override(plan.config("balanced", 8, 1), where))
+    warned = json.loads((tmp_path / "run" / "warnings.json").read_text())["warnings"]
     assert any("expect divergence" in line for line in warned)
+    (told,) = warnings_of(tmp_path / "run", plan)
+    assert re.fullmatch("[12] of 2 networks diverged", told)
     summary = json.loads((tmp_path / "run" / "summary.json").read_text())
     assert summary["diverged"]["seeds"] and summary["diverged"]["t"] > 0
     assert math.inf in values(tmp_path / "run", plan)
-
-
-def test_errors_cross_processes(tmp_path):
-    """What a worker raises arrives as it was: a mistake with its parts, one line."""
-    error = pickle.loads(pickle.dumps(UserError("a.b", 3, "must be 4", "use 4")))
-    assert isinstance(error, UserError) and error.remedy == "use 4"
-    config = plan_with().config("balanced", 8, 4)
-    (tmp_path / "run").write_text("in the way")
-    with pytest.raises((UserError, RunError)) as raised:
-        train(config, tmp_path / "run")
-    assert "\n" not in str(raised.value)
 
 
 @pytest.mark.parametrize(
     ("error", "words"),
     [
         (RunError("memory is exhausted"), "memory is exhausted"),
-        (BrokenProcessPool("terminated"), "killed, perhaps for want of memory"),
+        (ZeroDivisionError("a defect"), "ZeroDivisionError: a defect"),
     ],
 )
 def test_a_failure_at_one_width_leaves_the_others(tmp_path, error, words):
@@ -289,6 +280,18 @@ def test_a_failure_at_one_width_leaves_the_others(tmp_path, error, words):
     assert {(c.model.width, c.model.depth) for c in again.ran} <= {(8, 1), (8, 2)}
 
 
+def test_a_run_at_which_workers_die_is_given_up(tmp_path):
+    """After three of them; the other width goes on to its end."""
+    plan, lab = plan_with(widths=(8, 12)), Lab(tmp_path, power)
+    store = Store(lab.path, Searches(plan, lab.path))
+    for _ in range(MOST_DEATHS):
+        point = take(store, lab.session)
+        claim = lab.path / "claims" / f"{point.name}.json"
+        claim.write_text(json.dumps(sealed(read_json(claim) | {"pid": 2**22 + 1})))
+    (found,) = lab.find(plan)
+    assert "3 workers died at it" in found.failed[8] and found.widths == (12,)
+
+
 def test_a_page_without_any_boundary(tmp_path):
     """A run that ends without a record that can be read is an error, not a result."""
     lab = Lab(tmp_path, lambda config, folder: folder.mkdir(parents=True))
@@ -300,20 +303,6 @@ def test_a_page_without_any_boundary(tmp_path):
     )
 
 
-def test_killed_processes_are_replaced(tmp_path):
-    """After one is killed, as for want of memory, the next run begins in another."""
-    workers = Workers(1)
-    try:
-        with pytest.raises(BrokenProcessPool):
-            workers._pool.submit(os._exit, 1).result()
-        (tmp_path / "run").write_text("in the way")
-        config = plan_with().config("balanced", 8, 4)
-        with pytest.raises((UserError, RunError)):
-            workers.start(config, tmp_path / "run").result()
-    finally:
-        workers.stop()
-
-
 def test_runs_are_reused_by_identity(tmp_path):
     """Runs of another folder count if they decide the same numbers, else not."""
     plan = plan_with()
@@ -322,11 +311,13 @@ def test_runs_are_reused_by_identity(tmp_path):
     (tmp_path / "elsewhere" / "config.json").write_text("damaged")
     with pytest.warns(UserWarning, match="elsewhere/config.json is damaged .*not used"):
         runs = runs_below([tmp_path])
-    assert runs == {digest(flatten(here)): tmp_path / "elsewhere" / "run"}
-    (one,) = begin(plan, runs)
+    assert runs == {digest(flatten(here)): [tmp_path / "elsewhere" / "run"]}
+    (tmp_path / "elsewhere" / "config.json").unlink()
+    reuse = (str(tmp_path / "elsewhere"),)
+    (one,) = Searches(plan_with(reuse=reuse), tmp_path / "dir").all
     assert list(one.measured) == [4] and list(one.batches[4]) == [0]
     for other in ({"settings": {"train.steps": 7}}, {"seeds": 2}, {"widths": (9,)}):
-        (one,) = begin(plan_with(**other), runs)
+        (one,) = Searches(plan_with(**other, reuse=reuse), tmp_path / "dir").all
         assert not one.measured
 
 
@@ -337,13 +328,15 @@ def test_a_finished_run_is_preferred(tmp_path):
     power(config, own / "run")
     (own / "run" / "summary.json").unlink()
     power(config, other / "run")
-    for paths in ([own, other], [other, own]):
-        assert list(runs_below(paths).values()) == [other / "run"]
+    for reuse in ([own, other], [other, own]):
+        (one,) = Searches(plan_with(reuse=reuse), tmp_path / "dir").all
+        assert list(one.measured) == [4]
 
 
 def costs(plan, tmp_path, slope):
     """What the forecast says before searches, and what they then take."""
-    estimates, counts = Forecast(plan, 1).left(begin(plan, {})).runs, []
+    searches = Searches(plan, tmp_path)
+    estimates, counts = Forecast(plan, 1).left(searches.all).runs, []
     for i, star in enumerate(np.geomspace(1.0, 16.0, 12)):
         outcome = lambda c, f, s=star: power(c, f, s, 0.15, slope)
         lab = Lab(tmp_path / str(i), outcome)
@@ -368,7 +361,7 @@ def test_seconds_come_from_runs_and_else_from_a_formula(tmp_path):
     timings = [(w, 5 + 2e-10 * w) for w in np.geomspace(1e9, 1e12, 30)]
     assert pace(timings) == pytest.approx((5, 2e-10), rel=0.1)
     plan = plan_with(widths=(8, 12, 16, 20))
-    forecast, searches = Forecast(plan, 1), begin(plan, {})
+    forecast, searches = Forecast(plan, 1), Searches(plan, tmp_path).all
     before = forecast.left(searches).seconds
     config = plan.config("balanced", 8, 4)
     finish(config, tmp_path, [1.0] * 4, seconds={"total": 260.0})
