@@ -31,7 +31,7 @@ def boundary(here):
     return functools.partial(here, "boundary.py")
 
 
-STOPPED = "stopped: interrupted; run again to go on\n"
+STOPPED = "stopped: interrupted; rerun to resume\n"
 
 
 def begin(environment, folder, *options):
