@@ -25,7 +25,8 @@ def render(record: Record, drawings: Sequence[Drawing]) -> str:
     """
     found = record.environment
     if record.foreign:
-        settings = sections.all_settings(record.config)
+        fixed = record.config["network.fixed"] or "nothing"
+        settings = sections.all_settings(record.config | {"network.fixed": fixed})
         again = _AGAIN
     else:
         settings = sections.settings(tables.changed_settings(record), record.config)
